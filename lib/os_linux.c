@@ -282,9 +282,11 @@ static size_t read_all(int fd, char *text, size_t size)
     return len;
 }
 
-/* Terminated, and empty where the file cannot be read. */
-static void read_file(const char *path, char *text, size_t size)
+/* Of root/path; terminated, and empty where the file cannot be read. */
+static void read_file(const char *root, const char *name, char *text, size_t size)
 {
+    char path[PATH_LEN + 32];
+    sh_format(path, sizeof path, "%s/%s", root, name);
     text[0] = '\0';
     long fd = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
@@ -357,10 +359,10 @@ static size_t statm_field(const char *text, int n)
     return pages < UNLIMITED / page_size() ? pages * page_size() : 0;
 }
 
-static SH_NOINLINE size_t left_of_rlimits(void)
+static SH_NOINLINE size_t left_of_rlimits(const char *root)
 {
     char text[256];
-    read_file("/proc/self/statm", text, sizeof text);
+    read_file(root, "proc/self/statm", text, sizeof text);
     size_t address_space = rlimit_less(RLIMIT_AS, statm_field(text, 0));
     size_t data = rlimit_less(RLIMIT_DATA, statm_field(text, 5));
     return sh_min(address_space, data);
@@ -370,9 +372,8 @@ static SH_NOINLINE size_t left_of_rlimits(void)
 
 static size_t number_in(const char *directory, const char *name)
 {
-    char path[PATH_LEN + 32], text[32];
-    sh_format(path, sizeof path, "%s/%s", directory, name);
-    read_file(path, text, sizeof text);
+    char text[32];
+    read_file(directory, name, text, sizeof text);
     return number_at(text);
 }
 
@@ -380,9 +381,8 @@ static size_t number_in(const char *directory, const char *name)
 static SH_NOINLINE size_t page_cache_in(
     const char *directory, const struct cgroup_names *names)
 {
-    char path[PATH_LEN + 32], text[FILE_MAX];
-    sh_format(path, sizeof path, "%s/memory.stat", directory);
-    read_file(path, text, sizeof text);
+    char text[FILE_MAX];
+    read_file(directory, "memory.stat", text, sizeof text);
     size_t active = number_of(text, names->active);
     size_t inactive = number_of(text, names->inactive);
     return (active < UNLIMITED ? active : 0) + (inactive < UNLIMITED ? inactive : 0);
@@ -400,14 +400,14 @@ static size_t left_of_cgroup(const char *directory, const struct cgroup_names *n
 }
 
 /* A group's limit holds for all below it: the least from `path` up to the mount. */
-static size_t left_up_from(char *path, const struct cgroup_names *names)
+static size_t left_up_from(
+    char *path, size_t mount_len, const struct cgroup_names *names)
 {
-    size_t root = strlen(names->mount);
     size_t left = left_of_cgroup(path, names);
-    for (size_t len = strlen(path); len > root;) {
+    for (size_t len = strlen(path); len > mount_len;) {
         do {
             len--;
-        } while (len > root && path[len] != '/');
+        } while (len > mount_len && path[len] != '/');
         path[len] = '\0';
         left = sh_min(left, left_of_cgroup(path, names));
     }
@@ -427,56 +427,69 @@ static bool names_memory(const char *controllers, const char *end)
 
 /*
  * One line of /proc/self/cgroup: "id:controllers:path", where version 2 has no
- * controllers. NULL where it limits no memory; else `path` is the group's directory.
+ * controllers. NULL where it limits no memory.
  */
-static const struct cgroup_names *parse_cgroup(const char *line, char *path)
+static const struct cgroup_names *parse_cgroup(const char *line, const char **path)
 {
     const char *controllers = strchr(line, ':');
     const char *end = controllers ? strchr(controllers + 1, ':') : NULL;
     if (!end)
         return NULL;
-    const struct cgroup_names *names = &cgroup_v2;
-    if (end != ++controllers) {
-        if (!names_memory(controllers, end))
-            return NULL;
-        names = &cgroup_v1;
-    }
-    int len = (int)strcspn(end + 1, "\n");
-    sh_format(path, PATH_LEN, "%s%.*s", names->mount, len, end + 1);
-    return names;
+    *path = end + 1;
+    if (end == ++controllers)
+        return &cgroup_v2;
+    return names_memory(controllers, end) ? &cgroup_v1 : NULL;
 }
 
-static SH_NOINLINE size_t left_of_cgroups(void)
+/* A path that is too long is cut: its groups are not found, those above them are. */
+static size_t left_of_cgroup_line(const char *root, const char *line)
+{
+    const char *group;
+    const struct cgroup_names *names = parse_cgroup(line, &group);
+    if (!names)
+        return UNLIMITED;
+    char path[PATH_LEN];
+    size_t mount_len = sh_format(path, sizeof path, "%s%s", root, names->mount);
+    if (mount_len >= sizeof path)
+        return UNLIMITED;
+    sh_format(path + mount_len, sizeof path - mount_len, "%.*s",
+        (int)strcspn(group, "\n"), group);
+    return left_up_from(path, mount_len, names);
+}
+
+static SH_NOINLINE size_t left_of_cgroups(const char *root)
 {
     size_t left = UNLIMITED;
-    char text[FILE_MAX], path[PATH_LEN];
-    read_file("/proc/self/cgroup", text, sizeof text);
-    for (const char *line = text; *line; line = next_line(line)) {
-        const struct cgroup_names *names = parse_cgroup(line, path);
-        if (names)
-            left = sh_min(left, left_up_from(path, names));
-    }
+    char text[FILE_MAX];
+    read_file(root, "proc/self/cgroup", text, sizeof text);
+    for (const char *line = text; *line; line = next_line(line))
+        left = sh_min(left, left_of_cgroup_line(root, line));
     return left;
 }
 
 /* ---- Of the machine ---- */
 
-static SH_NOINLINE size_t left_of_machine(void)
+static SH_NOINLINE size_t left_of_machine(const char *root)
 {
-    char text[FILE_MAX];
-    read_file("/proc/meminfo", text, sizeof text);
+    char text[512];
+    read_file(root, "proc/meminfo", text, sizeof text);
     size_t kib = number_of(text, "MemAvailable");
     return kib < UNLIMITED / 1024 ? kib * 1024 : UNLIMITED;
 }
 
-size_t sh_os_memory_available(void)
+size_t sh_os_memory_available_under(const char *root)
 {
     int error = errno;
-    size_t left = left_of_rlimits();
-    left = sh_min(left, left_of_cgroups());
-    left = sh_min(left, left_of_machine());
+    size_t left = left_of_rlimits(root);
+    left = sh_min(left, left_of_cgroups(root));
+    left = sh_min(left, left_of_machine(root));
     errno = error;
     return left;
+}
+
+size_t sh_os_memory_available(void)
+{
+    return sh_os_memory_available_under("");
 }
 
 /* ---- Text and the end ---- */
