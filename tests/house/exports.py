@@ -1,0 +1,93 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""The libraries show exactly the listed names.
+
+    exports.py ROOT LIBRARY.so LIBRARY.a
+
+splitheap.map must list what gc.h declares and the names replaced below; the shared
+library must export what the map lists; the archive's other global names must begin
+with sh_, since they share the name space of the program.
+"""
+import pathlib
+import re
+import subprocess
+import sys
+
+MALLOC = """malloc calloc realloc free reallocarray posix_memalign aligned_alloc memalign
+    valloc pvalloc malloc_usable_size free_sized free_aligned_sized cfree""".split()
+LIBC = ["__libc_" + n for n in "malloc calloc realloc free memalign valloc pvalloc".split()]
+NOTHROW, ALIGNED = "RKSt9nothrow_t", "St11align_val_t"
+CXX = [f"_Zn{k}m{s}" for k in "wa" for s in ("", NOTHROW, ALIGNED, ALIGNED + NOTHROW)] + [
+    f"_Zd{k}Pv{s}"
+    for k in "la"
+    for s in ("", NOTHROW, "m", ALIGNED, "m" + ALIGNED, ALIGNED + NOTHROW)
+]
+REPLACED = {*MALLOC, *LIBC, *CXX, "pthread_create"}
+
+
+def run(*command):
+    return subprocess.run(command, check=True, text=True, capture_output=True).stdout
+
+
+def without_comments(path):
+    return re.sub(r"/\*.*?\*/", "", path.read_text(), flags=re.S)
+
+
+def declared(path):
+    """The functions that gc.h declares."""
+    text = re.sub(r"^\s*#.*$", "", without_comments(path), flags=re.M)
+    return set(re.findall(r"\bGC_PUBLIC\b[^;{]*?(\w+)\s*\([^;{]*\)\s*;", text))
+
+
+def mapped(path):
+    body = re.search(r"global:(.*)local:\s*\*;", without_comments(path), re.S).group(1)
+    names = re.findall(r"([^\s;]+);", body)
+    assert len(names) == len(set(names)), "splitheap.map lists a name twice"
+    return set(names)
+
+
+def defined(*nm):
+    """The names that nm shows, without versions."""
+    lines = (line.split() for line in run("nm", *nm).splitlines())
+    return {words[0].split("@")[0] for words in lines if len(words) >= 2}
+
+
+def differ(what, one, other):
+    for name in sorted(one - other):
+        print(f"{what}: {name} is missing in the second")
+    for name in sorted(other - one):
+        print(f"{what}: {name} is missing in the first")
+    return one != other
+
+
+def main():
+    root, shared, static = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    names = mapped(root / "splitheap.map")
+    in_gc_h = declared(root / "lib/include/splitheap/gc.h")
+    bad = differ("gc.h and the replaced names, splitheap.map", in_gc_h | REPLACED, names)
+    bad |= differ(
+        "splitheap.map, the shared library",
+        names,
+        defined("-D", "--defined-only", "--format=posix", shared),
+    )
+    hidden = defined("-g", "--defined-only", "--format=posix", static) - names
+    for name in sorted(n for n in hidden if not n.startswith("sh_") and ".o]" not in n):
+        print(f"the static library: {name} does not begin with sh_")
+        bad = True
+    dynamic = run("readelf", "-dW", shared)
+    for sign, why in (
+        ("[libsplitheap.so.0]", "its soname"),
+        ("NODELETE", "so that it is never unloaded"),
+        ("STATIC_TLS", "initial-exec thread-locals"),
+    ):
+        if sign not in dynamic:
+            print(f"the shared library lacks {sign}: {why}")
+            bad = True
+    if "TEXTREL" in dynamic:
+        print("the shared library has text relocations")
+        bad = True
+    print(f"{len(names)} names, {len(in_gc_h)} of them in gc.h")
+    sys.exit(1 if bad else 0)
+
+
+main()
