@@ -239,8 +239,11 @@ void *sh_os_remap(void *start, size_t old_bytes, size_t new_bytes)
 
 /* ---- Memory that is left ---- */
 
-/* Stands for "no limit": more than any machine has. */
-#define UNLIMITED ((size_t)1 << 46)
+/* More than any machine has: the answer where nothing sets a limit. */
+#define LEFT_MAX ((size_t)1 << 46)
+
+/* Stands for "no limit"; what address space is used may exceed LEFT_MAX, hence more. */
+#define UNLIMITED ((size_t)1 << 62)
 
 /* Files are read up to this; what is asked of them stands near their start. */
 #define FILE_MAX 4096
@@ -308,9 +311,9 @@ static size_t number_at(const char *at)
         return UNLIMITED;
     size_t n = 0;
     for (; *at >= '0' && *at <= '9'; at++) {
-        n = n * 10 + (size_t)(*at - '0');
-        if (n >= UNLIMITED)
+        if (n >= UNLIMITED / 10)
             return UNLIMITED;
+        n = n * 10 + (size_t)(*at - '0');
     }
     return n;
 }
@@ -480,7 +483,7 @@ static SH_NOINLINE size_t left_of_machine(const char *root)
 size_t sh_os_memory_available_under(const char *root)
 {
     int error = errno;
-    size_t left = left_of_rlimits(root);
+    size_t left = sh_min(LEFT_MAX, left_of_rlimits(root));
     left = sh_min(left, left_of_cgroups(root));
     left = sh_min(left, left_of_machine(root));
     errno = error;
