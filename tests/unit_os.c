@@ -47,6 +47,19 @@ static bool is_resident(void *page)
     return mincore(page, PAGE, &resident) == 0 && (resident & 1);
 }
 
+/* A field of /proc/self/statm, in bytes. */
+static size_t statm(int field)
+{
+    unsigned long values[7] = {0};
+    FILE *file = fopen("/proc/self/statm", "re");
+    for (int i = 0; i < 7; i++) {
+        if (fscanf(file, "%lu", &values[i]) != 1)
+            abort();
+    }
+    fclose(file);
+    return values[field] * (size_t)sysconf(_SC_PAGESIZE);
+}
+
 /* ---- Mapping ---- */
 
 static void mapped_is_zeroed_aligned_and_low(void **unused)
@@ -73,12 +86,14 @@ static void alignment_costs_nothing(void **unused)
         COUNT = 16
     };
     char *starts[COUNT];
+    size_t before = statm(0);
     for (int i = 0; i < COUNT; i++) {
         starts[i] = sh_os_map(3 * PAGE, 4 * MIB);
         assert_non_null(starts[i]);
         assert_int_equal((uintptr_t)starts[i] % (4 * MIB), 0);
         assert_true(is_mapped(starts[i], 3 * PAGE));
     }
+    assert_true(statm(0) < before + 4 * MIB);
     for (int i = 0; i < COUNT; i++)
         sh_os_unmap(starts[i], 3 * PAGE);
     for (int i = 0; i < COUNT; i++)
@@ -306,19 +321,6 @@ static void available_is_sane(void **unused)
     assert_true(left <= machine);
 }
 
-/* In pages, as the kernel tells it. */
-static size_t statm(int field)
-{
-    unsigned long values[7] = {0};
-    FILE *file = fopen("/proc/self/statm", "re");
-    for (int i = 0; i < 7; i++) {
-        if (fscanf(file, "%lu", &values[i]) != 1)
-            abort();
-    }
-    fclose(file);
-    return values[field] * (size_t)sysconf(_SC_PAGESIZE);
-}
-
 static void with_limits(void *unused)
 {
     size_t before = sh_os_memory_available();
@@ -474,17 +476,30 @@ static void long_paths_are_cut(void **unused)
 
 /* ---- Text ---- */
 
+static void sleep_ms(unsigned ms)
+{
+    uint64_t end = sh_os_now_ns() + (uint64_t)ms * MS;
+    while (sh_os_now_ns() < end)
+        usleep(1000);
+}
+
+/* Lets the pipe be full for a while, so that the writer is interrupted empty-handed. */
 static void *drain(void *arg)
 {
     static char text[4096];
     size_t len = 0;
     ssize_t n;
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGALRM);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    sleep_ms(20);
     while ((n = read(*(int *)arg, text, sizeof text)) > 0)
         len += (size_t)n;
     return (void *)len;
 }
 
-static void ignore(int signal)
+static void do_nothing(int signal)
 {
 }
 
@@ -494,7 +509,7 @@ static void write_through_interruptions(void *unused)
     static char text[1 * 1024 * 1024];
     int fds[2];
     pthread_t thread;
-    struct sigaction action = {.sa_handler = ignore};
+    struct sigaction action = {.sa_handler = do_nothing};
     struct itimerval often = {{0, 500}, {0, 500}};
     if (pipe(fds) != 0)
         return;
@@ -585,7 +600,7 @@ static void wake_all(void **unused)
     sh_store_relaxed(&word, 0);
     for (int i = 0; i < THREADS; i++)
         pthread_create(&threads[i], NULL, wait_for_change, NULL);
-    usleep(20000);
+    sleep_ms(20);
     sh_store_release(&word, 1); /* pairs with the load in wait_for_change */
     errno = E2BIG;
     sh_os_wake(&word, UINT32_MAX);
