@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What threads/ needs of the operating system and its C library, beside lib/os.h:
+ * thread-directed signals, the bounds of stacks, thread-local storage, loaded objects,
+ * and the pthread_create behind ours.
+ *
+ * Nothing here takes a lock of ours. Functions marked (handler) may be called in the
+ * stop signal's handler and while the world is stopped: they take no lock of the C
+ * library's, keep errno, and are not seen by sanitizers.
+ */
+#ifndef SH_LIB_OS_THREAD_H
+#define SH_LIB_OS_THREAD_H
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/atomic.h"
+#include "lib/compiler.h"
+
+/* ---- Threads ---- */
+
+/* The kernel's name of the calling thread. */
+uint32_t sh_os_thread_id(void);
+
+/*
+ * Whether the calling thread runs on the stack that the process began with. Once
+ * sh_os_initial_stack_gone was called, in the child of a fork, none does.
+ */
+bool sh_os_on_initial_stack(void);
+void sh_os_initial_stack_gone(void);
+
+typedef int sh_os_create_fn(
+    pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+
+/* The C library's own pthread_create; NULL where the program was linked without. */
+sh_os_create_fn *sh_os_pthread_create(void);
+
+/* Bytes of stack that a thread made with `attr` (NULL: the default) gets. */
+size_t sh_os_stack_size(const pthread_attr_t *attr);
+
+/* ---- Signals ---- */
+
+/* A real-time signal that programs are unlikely to use. */
+int sh_os_stop_signal(void);
+
+typedef void sh_os_handler(int signal, siginfo_t *info, void *context);
+
+/*
+ * Installs `handler`, with all signals blocked while it runs and interrupted system
+ * calls restarted. 0, or EBUSY when the program already handles the signal.
+ */
+int sh_os_signal_handle(int signal, sh_os_handler *handler);
+
+/* Sends `signal` (0: none, only looks) to a thread of this process. 0; ESRCH: no such
+ * thread; EAGAIN: too many signals wait, try later. (handler) */
+int sh_os_signal_thread(uint32_t tid, int signal);
+
+/* Lets the calling thread get `signal`. (handler) */
+void sh_os_signal_unblock(int signal);
+
+/* Blocks all signals in the calling thread. (handler) */
+uint64_t sh_os_signals_block(void);
+void sh_os_signals_restore(uint64_t saved);
+
+/* sh_os_wait and sh_os_wake, without a time limit. (handler) */
+void sh_os_park_wait(_Atomic uint32_t *word, uint32_t value);
+void sh_os_park_wake(_Atomic uint32_t *word);
+
+/* ---- Stacks ---- */
+
+struct sh_range {
+    uintptr_t low, high; /* [low, high); both 0: none */
+};
+
+/*
+ * The highest address of the calling thread's stack, and of its static thread-local
+ * storage where that lies at the top of the stack, as it does but on the initial one.
+ */
+uintptr_t sh_os_stack_base(void);
+
+/* The calling thread's alternate signal stack where `address` lies on it, else none.
+ * `context` is what the handler got, NULL outside one. (handler) */
+struct sh_range sh_os_alt_stack(const void *context, uintptr_t address);
+
+/* The readable mapping that contains `address`; none where it cannot be told.
+ * (handler) */
+struct sh_range sh_os_mapping(uintptr_t address);
+
+/*
+ * The thread descriptor and static thread-local storage of the thread `handle`, which
+ * runs on the initial stack. (handler)
+ */
+struct sh_range sh_os_initial_tls(pthread_t handle);
+
+/* ---- Loaded objects ---- */
+
+/*
+ * Calls begin(context), and if it returns true, then segment(context, start, end) for
+ * each writable segment of the loaded objects, less what is read-only by now. During
+ * begin no other thread is changing the list of loaded objects, nor has unmapped one
+ * that is still listed; see the file for why.
+ */
+void sh_os_each_segment(bool (*begin)(void *context),
+    void (*segment)(void *context, uintptr_t start, uintptr_t end), void *context);
+
+#endif /* SH_LIB_OS_THREAD_H */

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pthread_create, in place of the C library's: a thread is registered before its start
+ * routine runs, so that what it is given is a root from its first instruction on.
+ *
+ * Until then the argument is held by the start record, which is malloc'd and so scanned.
+ * The new thread frees it once the argument is on its own, registered stack.
+ *
+ * In a fully static program the C library's pthread_create is an archive member that
+ * nothing would ask for, ours being there; timer_create is a public function that asks
+ * for the member, in a static program and in no other.
+ *
+ * Locks: none held. Any thread.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "lib/check.h"
+#include "lib/compiler.h"
+#include "lib/os_thread.h"
+#include "threads/registry.h"
+
+#ifndef SH_INTERPOSE
+#define SH_INTERPOSE 1
+#endif
+
+#if SH_INTERPOSE
+
+struct start {
+    void *(*routine)(void *);
+    void *arg;
+    size_t stack_size;
+};
+
+/* Cancellation, pthread_exit and exceptions unwind through here: it holds nothing. */
+static void *run(void *record)
+{
+    struct start start = *(struct start *)record;
+    struct sh_thread *self = sh_thread_enter();
+    if (self)
+        self->stack_size = start.stack_size;
+    free(record);
+    return start.routine(start.arg);
+}
+
+static sh_os_create_fn *behind_ours(void)
+{
+    sh_os_create_fn *create = sh_os_pthread_create();
+    if (!create)
+        sh_fatal("no pthread_create but ours; link with -Wl,-u,__pthread_create");
+    return create;
+}
+
+SH_PUBLIC int pthread_create(
+    pthread_t *thread, const pthread_attr_t *attr, void *(*routine)(void *), void *arg)
+{
+    sh_os_create_fn *create = behind_ours();
+    struct start *start = malloc(sizeof *start);
+    if (!start)
+        return EAGAIN;
+    *start = (struct start){routine, arg, sh_os_stack_size(attr)};
+    int error = create(thread, attr, run, start);
+    if (error)
+        free(start);
+    return error;
+}
+
+extern __typeof__(timer_create) *const sh_interpose_anchor;
+__typeof__(timer_create) *const sh_interpose_anchor = timer_create;
+
+#endif /* SH_INTERPOSE */

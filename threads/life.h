@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: MIT */
+/* Being told when the calling thread ends; threads/registry.c's alone. */
+#ifndef SH_THREADS_LIFE_H
+#define SH_THREADS_LIFE_H
+
+/*
+ * From here sh_thread_leave(true) is called when the calling thread ends. 0, or EAGAIN
+ * (no key is left) or ENOMEM. May allocate. Idempotent.
+ */
+int sh_life_begin(void);
+
+#endif /* SH_THREADS_LIFE_H */

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Roots that belong to no thread.
+ *
+ * The list of loaded objects is the loader's, and changes by dlopen and dlclose in any
+ * thread. It is read while the world is stopped, and the world is stopped while the
+ * loader's lock is held, in the first callback of a walk over the list:
+ *
+ *      loader's lock --> [GC mutex] --> stop --> list the segments --> lock released
+ *
+ * so that no stopped thread is half-way through a change of the list, and what is
+ * listed stays mapped until the world resumes: see lib/os_linux_thread.c.
+ *
+ * A program may hold the loader's lock, too, in a callback of its own dl_iterate_phdr,
+ * allocate there, and so wait for a collection to end. A collector that first took the
+ * GC mutex and then waited for the loader would wait for ever. So the lock comes first,
+ * and the GC mutex is only tried under it; whoever is in the way is waited for after
+ * the lock is released. sh_world_stop_with_roots is for callers that hold the mutex all
+ * the same, where no such program is to be served.
+ *
+ * Locks: SH_RANK_ROOTS, for the added and the excluded ranges. The list of segments is
+ * the collector's alone.
+ */
+#include "threads/static_roots.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "lib/bits.h"
+#include "lib/check.h"
+#include "lib/meta.h"
+#include "lib/os_thread.h"
+#include "threads/gc_mutex.h"
+
+struct sh_lock sh_roots_lock = SH_LOCK_INIT(SH_RANK_ROOTS);
+
+/* ---- Ranges ---- */
+
+/* In metadata memory, but for a first piece that cannot fail. */
+struct ranges {
+    struct sh_range *at;
+    size_t count, room;
+};
+
+static int grow(struct ranges *ranges, const struct sh_range *first)
+{
+    size_t room = ranges->room * 2, bytes = ranges->room * sizeof *ranges->at;
+    struct sh_range *at = sh_meta_alloc(2 * bytes);
+    if (!at)
+        return ENOMEM;
+    memcpy(at, ranges->at, ranges->count * sizeof *at);
+    if (ranges->at != first)
+        sh_meta_free(ranges->at, bytes);
+    ranges->at = at;
+    ranges->room = room;
+    return 0;
+}
+
+#define FIRST_ADDED 64
+#define FIRST_SEGMENTS 512
+#define EXCLUDED_MAX 32
+
+static struct sh_range first_added[FIRST_ADDED], first_segments[FIRST_SEGMENTS];
+static struct ranges added = {first_added, 0, FIRST_ADDED};          /* lock */
+static struct ranges segments = {first_segments, 0, FIRST_SEGMENTS}; /* collector */
+static struct sh_range excluded[EXCLUDED_MAX];                       /* lock; sorted */
+static size_t excluded_count;
+static _Atomic bool segments_off;
+
+static void enter(void)
+{
+    sh_critical_enter();
+    sh_lock_acquire(&sh_roots_lock);
+}
+
+static void leave(void)
+{
+    sh_lock_release(&sh_roots_lock);
+    sh_critical_leave();
+}
+
+/* ---- What the program says ---- */
+
+static int add(struct sh_range range)
+{
+    int error = 0;
+    if (added.count == added.room)
+        error = grow(&added, first_added);
+    if (error == 0)
+        added.at[added.count++] = range;
+    return error;
+}
+
+int sh_roots_add(void *start, void *end)
+{
+    if (start > end)
+        return EINVAL;
+    enter();
+    int error = add((struct sh_range){(uintptr_t)start, (uintptr_t)end});
+    leave();
+    return error;
+}
+
+static int take_out(struct sh_range range)
+{
+    for (size_t i = added.count; i-- > 0;) {
+        if (added.at[i].low != range.low || added.at[i].high != range.high)
+            continue;
+        added.at[i] = added.at[--added.count];
+        return 0;
+    }
+    return ENOENT;
+}
+
+int sh_roots_remove(void *start, void *end)
+{
+    enter();
+    int error = take_out((struct sh_range){(uintptr_t)start, (uintptr_t)end});
+    leave();
+    return error;
+}
+
+bool sh_roots_scan_segments(bool on)
+{
+    return !sh_exchange_seq_cst(&segments_off, !on);
+}
+
+void sh_roots_exclude(const void *start, const void *end)
+{
+    enter();
+    if (excluded_count == EXCLUDED_MAX)
+        sh_fatal("more than %d ranges kept out of the roots", EXCLUDED_MAX);
+    size_t i = excluded_count++;
+    for (; i > 0 && excluded[i - 1].low > (uintptr_t)start; i--)
+        excluded[i] = excluded[i - 1];
+    excluded[i] = (struct sh_range){(uintptr_t)start, (uintptr_t)end};
+    leave();
+}
+
+/* ---- What the loader says ---- */
+
+static void note(uintptr_t low, uintptr_t high)
+{
+    low = sh_round_up(low, sizeof(void *));
+    high = sh_round_down(high, sizeof(void *));
+    if (low >= high)
+        return;
+    if (segments.count == segments.room && grow(&segments, first_segments) != 0)
+        sh_fatal("no memory for the list of %zu segments", segments.count);
+    segments.at[segments.count++] = (struct sh_range){low, high};
+}
+
+/* The world is stopped: the excluded ranges are as some thread left them, in full. */
+static void note_segment(void *context, uintptr_t start, uintptr_t end)
+{
+    (void)context;
+    for (size_t i = 0; i < excluded_count; i++) {
+        if (excluded[i].high <= start || excluded[i].low >= end)
+            continue;
+        note(start, excluded[i].low);
+        start = sh_max(start, excluded[i].high);
+    }
+    note(start, end);
+}
+
+static bool stop_in_loader(void *context)
+{
+    (void)context;
+    segments.count = 0;
+    sh_world_stop();
+    return true;
+}
+
+void sh_world_stop_with_roots(void)
+{
+    sh_os_each_segment(stop_in_loader, note_segment, NULL);
+}
+
+static bool try_in_loader(void *context)
+{
+    enum sh_gc_attempt *result = context;
+    *result = sh_gc_mutex_attempt();
+    if (*result != SH_GC_TAKEN)
+        return false;
+    sh_critical_enter();
+    return stop_in_loader(NULL);
+}
+
+bool sh_world_stop_to_collect(bool wait)
+{
+    for (;;) {
+        enum sh_gc_attempt result;
+        sh_os_each_segment(try_in_loader, note_segment, &result);
+        if (result == SH_GC_TAKEN)
+            return true;
+        if (result == SH_GC_COLLECTING || wait)
+            sh_gc_mutex_await(result);
+        if (!wait)
+            return false;
+    }
+}
+
+/* ---- Scanning ---- */
+
+static void visit_all(const struct ranges *ranges, sh_range_fn *visit, void *context)
+{
+    for (size_t i = 0; i < ranges->count; i++)
+        visit(
+            context, (const void *)ranges->at[i].low, (const void *)ranges->at[i].high);
+}
+
+/* A thread that is not registered may be adding a range: so under the lock. */
+void sh_scan_static_roots(sh_range_fn *visit, void *context)
+{
+    if (!sh_load_relaxed(&segments_off))
+        visit_all(&segments, visit, context);
+    enter();
+    visit_all(&added, visit, context);
+    leave();
+}

@@ -1,0 +1,438 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Stop the world.
+ *
+ * One thread at a time collects: the holder of the GC mutex. It takes the registry's
+ * lock, asks every registered thread to park, waits for the answers, and keeps the lock
+ * until the world resumes, so that nobody comes or goes meanwhile. Scanning what the
+ * stopped threads hold is threads/scan.c.
+ *
+ * A record's `state`, and who moves it:
+ *
+ *                     collector stops          thread parks
+ *            RUNNING ----------------> WANTED ---------------> PARKED
+ *              | ^  ^                    |                        |
+ *     begin()  | |   `-------------------|------------------------'
+ *              v | end()                 |        collector resumes
+ *            BLOCKING <---------------> HELD      (WANTED, no such thread: GONE)
+ *                     collector stops,
+ *                     and resumes
+ *
+ * RUNNING and BLOCKING are the thread's own to leave by compare-and-swap, and so are
+ * they the collector's: one of the two wins. WANTED is left by the thread alone, but
+ * that the collector gives up a thread which the kernel does not know. PARKED and HELD
+ * are left by the collector alone. The thread only waits, for as long as its state is
+ * what it parked with:
+ *
+ *      thread   g = generation (acquire); state still PARKED? (acquire); wait(g)
+ *      resume   all states (release); generation++ (seq_cst); wake all
+ *
+ * A wake is not lost: a thread that saw the old state read `generation` before it was
+ * raised, and the kernel compares again before it sleeps. Waiting on the state and not
+ * on the generation is what makes the next stop safe: a thread still on its way out of
+ * the last one is RUNNING to the collector, becomes WANTED, and parks again, from where
+ * it waits or from the next signal. An old signal that comes late finds the state
+ * neither WANTED nor, if it does, wrong: it is obeyed or ignored by the state alone.
+ *
+ * Answers are counted down in `pending`, which starts with one for the collector
+ * itself. It is raised for a thread before the thread can see WANTED, and lowered once
+ * for each WANTED: by who takes the record out of WANTED. Each lowering is a release,
+ * and the collector's acquire of 0 pairs with all of them, so that it sees what the
+ * threads did, and the sp that they published, up to there.
+ *
+ * Where a thread parks:
+ *   in our handler, if it was outside critical sections: the interrupted registers are
+ *   in the signal frame, above the handler's sp on the same stack;
+ *   when it leaves its critical section, if the handler found it inside and set
+ *   stop_wanted. Leaving first lowers `critical` and then looks, so a signal between
+ *   the two parks at once, and one before is seen;
+ *   in gc_blocking_begin, if it finds itself WANTED there.
+ * All signals are blocked while a thread is parked, so that none of the program's
+ * handlers runs in it. In a BLOCKING thread they may; they must not touch the heap, nor
+ * move pointers.
+ *
+ * Invariants, when sh_world_stop returns:
+ *   1  every registered thread but the collector is PARKED, HELD or GONE;
+ *   2  no PARKED or HELD thread is in a critical section, so none holds a lock of ours,
+ *      the registry's included;
+ *   3  pending is 0, and no thread will lower it before the next stop;
+ *   4  a PARKED or HELD thread executes no code of the program's, but for handlers in a
+ *      HELD one, before the world resumes.
+ * After sh_world_resume every thread that was PARKED runs again, and every BLOCKING one
+ * comes back from gc_blocking_end: nobody waits for ever. A stop ends if every thread
+ * gets its signal and every critical section ends; none of them waits for the
+ * collector, for within them only locks are waited for whose holders are in critical
+ * sections too, and the collector asks while it holds no lock but the registry's, which
+ * no registered thread waits for when RUNNING (see sh_thread_leave).
+ *
+ * The thread sanitizer sees neither the handler, which is installed behind its back and
+ * not instrumented, nor the atomics in it: run inside the sanitizer's own functions, it
+ * would find their locks held. The order is told to it in sh_critical_enter and leave.
+ *
+ * Locks: SH_RANK_REGISTRY, held from stop to resume.
+ */
+#include "threads/stop.h"
+
+#include <errno.h>
+
+#include "lib/check.h"
+#include "lib/os.h"
+#include "lib/os_thread.h"
+#include "lib/print.h"
+#include "threads/registry.h"
+
+/* Raised by each resume; who is parked waits on it. */
+static _Atomic uint32_t generation;
+
+/* Threads that have not answered yet, and one for the collector; it waits on it. */
+static _Atomic uint32_t pending;
+
+/* 0 until chosen; in_use is set once the handler is installed, and stays. */
+static _Atomic int stop_signal;
+static _Atomic bool in_use;
+
+uint32_t sh_stop_resumed;
+
+/* ---- In the stopped thread ---- */
+
+SH_NO_SANITIZE static void answer(void)
+{
+    /* Pairs with the acquire in await_answers. */
+    if (sh_sub_seq_cst(&pending, 1) == 1)
+        sh_os_park_wake(&pending);
+}
+
+SH_NO_SANITIZE static void wait_while(struct sh_thread *self, uint32_t state)
+{
+    for (;;) {
+        uint32_t seen = sh_load_acquire(&generation);
+        /* Pairs with the release in let_go. */
+        if (sh_load_acquire(&self->state) != state)
+            return;
+        sh_os_park_wait(&generation, seen);
+    }
+}
+
+SH_NO_SANITIZE static void publish(
+    struct sh_thread *self, uintptr_t sp, struct sh_range alt)
+{
+    sh_store_relaxed(&self->stopped_sp, sp);
+    self->alt_low = alt.low;
+    self->alt_high = alt.high;
+}
+
+/*
+ * With all signals blocked. Everything at and above `sp` on the stack is as it was, and
+ * holds the registers. Stops again where the next stop came before this one was left.
+ */
+SH_NO_SANITIZE static void park(
+    struct sh_thread *self, uintptr_t sp, struct sh_range alt)
+{
+    uint32_t state = SH_THREAD_WANTED;
+    while (sh_cas_seq_cst(&self->state, &state, SH_THREAD_PARKED)) {
+        publish(self, sp, alt);
+        answer();
+        wait_while(self, SH_THREAD_PARKED);
+        state = SH_THREAD_WANTED;
+    }
+}
+
+/*
+ * SA_SIGINFO, all signals blocked, on whatever stack the thread was. The frame address
+ * is below the signal frame; park's own frame, below it, holds nothing of the thread's.
+ */
+SH_NO_SANITIZE static void on_signal(int signal, siginfo_t *info, void *context)
+{
+    (void)signal;
+    (void)info;
+    struct sh_thread *self = sh_tls.self;
+    if (!self)
+        return;
+    if (sh_tls.critical) {
+        sh_tls.stop_wanted = 1;
+        return;
+    }
+    int error = errno;
+    uintptr_t sp = (uintptr_t)__builtin_frame_address(0);
+    park(self, sp, sh_os_alt_stack(context, sp));
+    errno = error;
+}
+
+/* Its frame lies below the caller's, into which the registers were spilled. */
+SH_NO_SANITIZE static SH_NOINLINE void park_below(struct sh_thread *self)
+{
+    uintptr_t sp = (uintptr_t)__builtin_frame_address(0);
+    uint64_t mask = sh_os_signals_block();
+    park(self, sp, sh_os_alt_stack(NULL, sp));
+    sh_os_signals_restore(mask);
+}
+
+SH_NO_SANITIZE static SH_NOINLINE void spill_and_park(struct sh_thread *self)
+{
+    __builtin_unwind_init();
+    park_below(self);
+    SH_BARRIER();
+}
+
+/* The signal that set stop_wanted may be of a stop that another way has answered. */
+SH_NO_SANITIZE void sh_stop_park_self(void)
+{
+    sh_tls.stop_wanted = 0;
+    SH_BARRIER();
+    struct sh_thread *self = sh_tls.self;
+    if (!self || sh_load_relaxed(&self->state) != SH_THREAD_WANTED)
+        return;
+    int error = errno;
+    spill_and_park(self);
+    errno = error;
+}
+
+/* ---- Blocking ---- */
+
+/*
+ * The frames from here up to `end`, those of gc_blocking_begin, are gone when it
+ * returns, and with them the registers that they saved; what the thread calls then
+ * saves them where we do not look. So they are copied.
+ */
+SH_NO_SANITIZE static SH_NOINLINE void copy_frames(
+    struct sh_thread *self, uintptr_t end)
+{
+    const volatile uintptr_t *from = __builtin_frame_address(0);
+    size_t words = (end - (uintptr_t)from) / sizeof *from;
+    if (words > SH_SPILLED_WORDS)
+        sh_fatal("gc_blocking_begin has frames of %zu words", words);
+    for (size_t i = 0; i < SH_SPILLED_WORDS; i++)
+        self->spilled[i] = i < words ? from[i] : 0;
+}
+
+/* With signals blocked, so that nothing comes between publishing and the swap. */
+SH_NO_SANITIZE static void become_blocking(struct sh_thread *self, uintptr_t sp)
+{
+    struct sh_range alt = sh_os_alt_stack(NULL, sp);
+    for (;;) {
+        publish(self, sp, alt);
+        uint32_t state = SH_THREAD_RUNNING;
+        /* Pairs with the swap in ask. */
+        if (sh_cas_seq_cst(&self->state, &state, SH_THREAD_BLOCKING))
+            return;
+        if (state != SH_THREAD_WANTED)
+            sh_fatal("gc_blocking_begin inside gc_blocking_begin");
+        park_below(self);
+    }
+}
+
+SH_NO_SANITIZE SH_NOINLINE void sh_blocking_begin(const void *frame)
+{
+    struct sh_thread *self = sh_tls.self;
+    if (!self)
+        return;
+    SH_CHECK1(sh_tls.critical == 0);
+    int error = errno;
+    __builtin_unwind_init();
+    sh_tsan_release(self);
+    /* The frame pointer and the return address that `frame` points to are gone too. */
+    copy_frames(self, (uintptr_t)frame + 2 * sizeof(void *));
+    uint64_t mask = sh_os_signals_block();
+    become_blocking(self, (uintptr_t)frame);
+    sh_os_signals_restore(mask);
+    errno = error;
+}
+
+SH_NO_SANITIZE void sh_blocking_end(void)
+{
+    struct sh_thread *self = sh_tls.self;
+    if (!self)
+        return;
+    int error = errno;
+    for (;;) {
+        uint32_t state = SH_THREAD_BLOCKING;
+        /* Pairs with the release in let_go. */
+        if (sh_cas_seq_cst(&self->state, &state, SH_THREAD_RUNNING))
+            break;
+        if (state != SH_THREAD_HELD)
+            sh_fatal("gc_blocking_end without gc_blocking_begin");
+        wait_while(self, SH_THREAD_HELD);
+    }
+    sh_tsan_acquire(&sh_stop_resumed);
+    errno = error;
+}
+
+/* ---- The signal ---- */
+
+static int signal_number(void)
+{
+    int set = sh_load_relaxed(&stop_signal);
+    return set ? set : sh_os_stop_signal();
+}
+
+int sh_stop_set_signal(int signal)
+{
+    if (sh_load_relaxed(&in_use))
+        return EBUSY;
+    sh_store_relaxed(&stop_signal, signal);
+    return 0;
+}
+
+/* Twice at once does no harm. */
+void sh_stop_prepare(void)
+{
+    if (SH_LIKELY(sh_load_acquire(&in_use)))
+        return;
+    int signal = signal_number();
+    if (sh_os_signal_handle(signal, on_signal) != 0)
+        sh_fatal("signal %d, which stops threads, is handled by the program", signal);
+    /* Pairs with the acquires here and in sh_stop_let_in. */
+    sh_store_release(&in_use, true);
+    sh_os_signal_unblock(signal);
+}
+
+/* Before that the mask is left alone: the signal may be the program's after all. */
+void sh_stop_let_in(void)
+{
+    if (sh_load_acquire(&in_use))
+        sh_os_signal_unblock(signal_number());
+}
+
+/* ---- In the collector ---- */
+
+/* A thread that does not answer is looked after this often. */
+#define LOOK_NS 100000000u
+#define LOOKS_BEFORE_RESEND 10
+#define LOOKS_BEFORE_REPORT 100
+
+/* Whether the thread was running, and is WANTED now. */
+static bool ask(struct sh_thread *thread)
+{
+    sh_add_seq_cst(&pending, 1);
+    uint32_t state = sh_load_relaxed(&thread->state);
+    while (state == SH_THREAD_RUNNING || state == SH_THREAD_BLOCKING) {
+        uint32_t asked = state == SH_THREAD_RUNNING ? SH_THREAD_WANTED : SH_THREAD_HELD;
+        /* Of a BLOCKING thread: pairs with the swap in become_blocking. */
+        if (sh_cas_seq_cst(&thread->state, &state, asked)) {
+            state = asked;
+            break;
+        }
+    }
+    SH_CHECK1(state != SH_THREAD_PARKED);
+    if (state == SH_THREAD_WANTED)
+        return true;
+    sh_sub_seq_cst(&pending, 1);
+    return false;
+}
+
+/* Its record stays where the heap finds what it owned; its stack is no more. */
+static void give_up(struct sh_thread *thread)
+{
+    uint32_t state = SH_THREAD_WANTED;
+    if (sh_cas_seq_cst(&thread->state, &state, SH_THREAD_GONE))
+        sh_sub_seq_cst(&pending, 1);
+}
+
+static void send(struct sh_thread *thread, int signal)
+{
+    int error;
+    while ((error = sh_os_signal_thread(thread->tid, signal)) == EAGAIN)
+        sh_os_yield();
+    if (error == ESRCH)
+        give_up(thread);
+    else if (error != 0)
+        sh_fatal("signalling thread %u failed: error %d", thread->tid, error);
+}
+
+/* The kernel gave its number to a newer thread, so it is gone. */
+static bool has_namesake(const struct sh_thread *thread)
+{
+    const struct sh_thread *other = sh_registry_first();
+    for (; other && other != thread; other = other->next) {
+        if (other->tid == thread->tid)
+            return true;
+    }
+    return false;
+}
+
+/* Under the registry's lock, for once, as the program may hang otherwise, silently. */
+static void report(const struct sh_thread *thread)
+{
+    sh_print(&sh_stderr_sink,
+        "splitheap: thread %u has not stopped for 10 seconds; it may block signal %d\n",
+        (unsigned)thread->tid, signal_number());
+}
+
+/* A signal may have been taken by the program's sigwait; one too many does no harm. */
+static void look_after(struct sh_thread *thread, unsigned looks)
+{
+    if (sh_load_relaxed(&thread->state) != SH_THREAD_WANTED)
+        return;
+    if (has_namesake(thread))
+        give_up(thread);
+    else
+        send(thread, looks % LOOKS_BEFORE_RESEND == 0 ? signal_number() : 0);
+    if (looks == LOOKS_BEFORE_REPORT)
+        report(thread);
+}
+
+static void await_answers(void)
+{
+    unsigned looks = 0;
+    uint64_t since = sh_os_now_ns();
+    uint32_t left;
+    /* Pairs with the lowering in answer. */
+    while ((left = sh_load_acquire(&pending)) != 0) {
+        sh_os_wait(&pending, left, LOOK_NS);
+        if (sh_os_now_ns() - since < LOOK_NS * (uint64_t)(looks + 1))
+            continue;
+        looks++;
+        for (struct sh_thread *t = sh_registry_first(); t; t = t->next)
+            look_after(t, looks);
+    }
+}
+
+/* So that the sanitizer sees what threads did before they stopped. */
+static void learn(void)
+{
+    for (struct sh_thread *t = sh_registry_first(); t; t = t->next)
+        sh_tsan_acquire(t);
+}
+
+void sh_world_stop(void)
+{
+    SH_CHECK1(sh_tls.critical > 0);
+    sh_stop_prepare();
+    sh_lock_acquire(&sh_registry_lock);
+    int signal = signal_number();
+    sh_store_relaxed(&pending, 1);
+    for (struct sh_thread *t = sh_registry_first(); t; t = t->next) {
+        if (t != sh_tls.self && ask(t))
+            send(t, signal);
+    }
+    sh_sub_seq_cst(&pending, 1);
+    await_answers();
+    learn();
+}
+
+/* The release pairs with the acquires in wait_while and sh_blocking_end. */
+static void let_go(struct sh_thread *thread)
+{
+    uint32_t state = sh_load_relaxed(&thread->state);
+    if (state == SH_THREAD_PARKED)
+        sh_store_release(&thread->state, SH_THREAD_RUNNING);
+    else if (state == SH_THREAD_HELD)
+        sh_store_release(&thread->state, SH_THREAD_BLOCKING);
+}
+
+void sh_world_resume(void)
+{
+    sh_assert_held(&sh_registry_lock);
+    sh_tsan_release(&sh_stop_resumed);
+    for (struct sh_thread *t = sh_registry_first(); t; t = t->next)
+        let_go(t);
+    sh_add_seq_cst(&generation, 1);
+    sh_os_park_wake(&generation);
+    sh_lock_release(&sh_registry_lock);
+}
+
+/* The only thread runs; where it collects, resume finds nobody to let go. */
+void sh_stop_fork_child(void)
+{
+    sh_store_relaxed(&pending, 0);
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Stop the world: every registered thread but the caller parks in a signal handler (or
+ * at the end of its critical section), its registers on its stack.
+ */
+#ifndef SH_THREADS_STOP_H
+#define SH_THREADS_STOP_H
+
+#include <stddef.h>
+
+#include "threads/thread.h"
+
+/* What `state` of a record says; the moves are in threads/stop.c. */
+enum sh_thread_state {
+    SH_THREAD_RUNNING,
+    SH_THREAD_WANTED,   /* the collector asked it to park */
+    SH_THREAD_PARKED,   /* stands still until the world resumes */
+    SH_THREAD_BLOCKING, /* between gc_blocking_begin and _end: as good as parked */
+    SH_THREAD_HELD,     /* the same, and may not come back before the world resumes */
+    SH_THREAD_GONE      /* ended without a word; not scanned */
+};
+
+/*
+ * The caller holds the GC mutex for collecting and is in a critical section. On return
+ * every other registered thread stands still outside critical sections and the
+ * registry is locked, so that none is born or ends. Resume lets all go.
+ */
+void sh_world_stop(void);
+void sh_world_resume(void);
+
+/*
+ * Takes the signal for stopping into use, so that threads which register from here on
+ * can be stopped even where they inherited a mask that blocks it. The first stop does
+ * it too; a heap that means to collect does it early.
+ */
+void sh_stop_prepare(void);
+
+/* Chooses the signal, before it is in use; 0 or EBUSY. */
+int sh_stop_set_signal(int signal);
+
+/* The calling thread registers: see sh_stop_prepare. */
+void sh_stop_let_in(void);
+
+/* In the child of a fork. */
+void sh_stop_fork_child(void);
+
+/* Calls visit for each range of roots [start, end) in turn. */
+typedef void sh_range_fn(void *context, const void *start, const void *end);
+
+/*
+ * The roots of all other threads, with the world stopped: stacks, registers,
+ * thread-local storage, alternate signal stacks in use.
+ */
+void sh_scan_stopped_threads(sh_range_fn *visit, void *context);
+
+/* The same of the calling thread, whose registers it spills first. */
+void sh_scan_self(sh_range_fn *visit, void *context);
+
+/*
+ * gc_blocking_begin and _end; nothing in a thread that is not registered. `frame` is
+ * __builtin_frame_address(0) of the function that returns to the program.
+ */
+void sh_blocking_begin(const void *frame);
+void sh_blocking_end(void);
+
+#endif /* SH_THREADS_STOP_H */
