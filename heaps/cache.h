@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A thread's cache: for each kind and size class a bin that hands out cells.
+ *
+ * A bin points at the window: one word of its current span's table. To hand out a cell
+ * is to set the word's lowest clear alloc bit; to free one of its cells clears it
+ * again. So a cell freed in the window comes back warm, with no branch that depends on
+ * where it lies, and `alloc` alone says what is handed out. Only the owner writes
+ * alloc words; other threads free by `remote` and tell the owner through its inbox
+ * (heaps/remote.h).
+ *
+ *   malloc   w = bin.word; a = w->alloc; all ones? slow; p = base + ctz(~a) * size;
+ *            barrier; w->alloc = a | (a + 1)
+ *   free     span = map[p]; owner == me? cell = (p - base) / size exactly; live?
+ *            --used unless in the window; used == wake? slow; w->alloc = a & ~bit; keep p
+ *
+ * A thread can be stopped anywhere in these, and the collector relies on:
+ *   - p is in a register before alloc is stored, and until after the last access to
+ *     the descriptor: a free's cell is live, so its span is not released under it.
+ *   - free cells of windows are marked at the end of a collection, so that what was
+ *     handed out of a window since, or was about to be, survives the sweep.
+ *   - a stopped store that comes late can only bring dead cells of its word back,
+ *     until the next collection.
+ *
+ * `used` counts the live cells outside the window. `wake` is the value at which free
+ * takes its slow path: for a full span a sixteenth less than all, for an available one
+ * 0, for a current one never.
+ *
+ * The shared cache serves threads that have none (not yet, or no longer registered),
+ * under SH_RANK_SHARED, and owns the spans of threads that ended until another thread
+ * adopts them. The empty cache is what every thread starts with: each bin misses.
+ */
+#ifndef SH_HEAPS_CACHE_H
+#define SH_HEAPS_CACHE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "heaps/page_map.h"
+#include "heaps/span.h"
+#include "lib/lock.h"
+#include "threads/thread.h"
+
+struct sh_bin {
+    struct sh_word *word; /* the window, or a word with all bits set */
+    uintptr_t base;       /* of the window's first cell */
+    size_t cell_size;
+    struct sh_span *span; /* the current one, or NULL */
+};
+
+/* What a bin's slow paths need. Doubly linked lists of the spans not current. */
+struct sh_bin_lists {
+    struct sh_span *head[SH_LIST_COUNT]; /* by enum sh_span_list; NONE is unused */
+    uint32_t epoch; /* of the last collection after which full spans were looked at */
+};
+
+struct sh_cache {
+    struct sh_bin bins[SH_KIND_COUNT][SH_CLASS_COUNT];
+    struct sh_bin_lists lists[SH_KIND_COUNT][SH_CLASS_COUNT];
+    struct sh_span *dead; /* empty spans, by `next`, to be given back without a lock */
+    size_t taken; /* bytes of collected kinds handed out, not yet told to the pacer */
+    struct sh_cache *next; /* of all caches in use, under SH_RANK_SHARED */
+    SH_ALIGNED(SH_CACHE_LINE) _Atomic(struct sh_span *) inbox;
+};
+
+extern struct sh_cache sh_empty_cache;
+extern struct sh_cache sh_shared_cache;
+extern struct sh_lock sh_shared_lock;
+
+/* The running thread's; never NULL. */
+extern SH_TLS struct sh_cache *sh_my_cache;
+
+/* The number of collections ended so far: a collected span whose epoch is another has
+ * to be swept before anything is handed out of it. */
+extern _Atomic uint32_t sh_epoch;
+
+/* ---- Fast paths ---- */
+
+SH_INLINE void *sh_bin_take(struct sh_bin *bin)
+{
+    struct sh_word *word = bin->word;
+    uint64_t alloc = sh_load_relaxed(&word->alloc);
+    if (SH_UNLIKELY(alloc == ~(uint64_t)0))
+        return NULL;
+    uintptr_t cell = bin->base + sh_ctz64(~alloc) * bin->cell_size;
+    SH_KEEP(cell);
+    sh_store_relaxed(&word->alloc, alloc | (alloc + 1));
+    return (void *)cell;
+}
+
+/* NULL: the slow path, sh_cache_alloc. `bytes` is at most SH_SMALL_MAX. */
+SH_INLINE void *sh_cache_take(enum sh_kind kind, size_t bytes)
+{
+    return sh_bin_take(&sh_my_cache->bins[kind][sh_size_class_of(bytes)]);
+}
+
+/* Frees a cell of the running thread's; false: the slow path, sh_cell_free. */
+SH_INLINE bool sh_cache_give(void *p)
+{
+    struct sh_span *span = sh_page_map_lookup((uintptr_t)p);
+    if (SH_UNLIKELY(!span))
+        return false;
+    if (SH_UNLIKELY(sh_load_relaxed(&span->owner) != (uintptr_t)sh_my_cache))
+        return false;
+    bool exact;
+    uint32_t cell = sh_divide((uintptr_t)p - span->base, span->reciprocal, &exact);
+    if (SH_UNLIKELY(!exact))
+        return false;
+    struct sh_word *word = &span->words[cell / 64];
+    uint64_t alloc = sh_load_relaxed(&word->alloc);
+    uint64_t live = alloc & ~sh_load_relaxed(&word->remote);
+    if (SH_UNLIKELY(!(live >> (cell % 64) & 1)))
+        return false;
+    uint32_t used = span->used - (word != span->window);
+    if (SH_UNLIKELY(used == span->wake))
+        return false;
+    span->used = used;
+    SH_BARRIER();
+    sh_store_relaxed(&word->alloc, alloc & ~sh_cell_bit(cell));
+    SH_KEEP(p);
+    return true;
+}
+
+/* ---- Slow paths; the caller is in a critical section ---- */
+
+void sh_cache_init(struct sh_cache *cache);
+
+/* A new cache in use, or NULL: no memory. */
+struct sh_cache *sh_cache_new(void);
+
+/* Hands a cache's spans to the shared cache and forgets it. */
+void sh_cache_retire(struct sh_cache *cache);
+
+/* Caches in use, by `next`, the shared one not among them. Under SH_RANK_SHARED, or
+ * with the world stopped. */
+struct sh_cache *sh_cache_first(void);
+
+/* Finds the bin a new window and takes a cell of it. NULL: the heap has no run. `tiny`
+ * lets it make do with as small a run as there is. */
+void *sh_cache_refill(struct sh_cache *cache, enum sh_kind kind, unsigned class_index,
+                      bool tiny);
+
+/* Frees the live cell, of which the cache is the owner. */
+void sh_cache_free_own(struct sh_cache *cache, struct sh_span *span, uint32_t cell);
+
+/* Takes back what others freed in the span, and puts it where it then belongs. */
+void sh_cache_take_back(struct sh_cache *cache, struct sh_span *span);
+
+/* Gives back the spans that became empty. Without a lock; of the shared cache, under
+ * its lock detach them first. */
+struct sh_span *sh_cache_detach_dead(struct sh_cache *cache);
+void sh_cache_give_back(struct sh_span *dead);
+
+/* The window's word goes back to its span; the bin then misses. */
+void sh_cache_close_window(struct sh_cache *cache, struct sh_bin *bin);
+
+/* Takes a span that is not current off its list. */
+void sh_cache_unlist(struct sh_cache *cache, struct sh_span *span);
+
+/* In the child of a fork, under the shared and heap locks: takes over the spans of
+ * caches that are not `mine` from the list of all spans, relying on nothing else that
+ * their threads left behind. */
+void sh_cache_fork_child(struct sh_cache *mine);
+
+#endif /* SH_HEAPS_CACHE_H */

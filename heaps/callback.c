@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+/* Callbacks of dead objects. See heaps/callback.h. */
+#include "heaps/callback.h"
+
+#include <splitheap/gc.h>
+
+#include "heaps/run.h"
+#include "heaps/tables.h"
+#include "lib/meta.h"
+#include "threads/thread.h"
+
+#define CHUNK_ENTRIES 254
+
+struct entry {
+    void *object;
+    bool final, weak;
+};
+
+/* A first-in-first-out queue of chunks. */
+struct chunk {
+    struct chunk *next;
+    unsigned from, to; /* entries [from, to) wait */
+    struct entry entries[CHUNK_ENTRIES];
+};
+
+struct sh_lock sh_callback_lock = SH_LOCK_INIT(SH_RANK_CALLBACK);
+static struct chunk *first, *last;
+
+static bool append_chunk(void)
+{
+    struct chunk *chunk = sh_meta_alloc(sizeof *chunk);
+    if (!chunk)
+        return false;
+    chunk->next = NULL;
+    chunk->from = chunk->to = 0;
+    if (last)
+        last->next = chunk;
+    else
+        first = chunk;
+    last = chunk;
+    return true;
+}
+
+static bool enqueue(struct entry entry)
+{
+    if ((!last || last->to == CHUNK_ENTRIES) && !append_chunk())
+        return false;
+    last->entries[last->to++] = entry;
+    return true;
+}
+
+static bool dequeue(struct entry *entry)
+{
+    if (!first)
+        return false;
+    *entry = first->entries[first->from++];
+    if (first->from == first->to) {
+        struct chunk *done = first;
+        first = done->next;
+        if (!first)
+            last = NULL;
+        sh_meta_free(done, sizeof *done);
+    }
+    return true;
+}
+
+/* ---- Gathering ---- */
+
+static void gather_cell(struct sh_span *span, uint32_t w, uint64_t bit, bool final,
+                        bool weak)
+{
+    uintptr_t start = sh_span_cell(span, w * 64 + sh_ctz64(bit));
+    struct entry entry = {.object = (void *)start, .final = final, .weak = weak};
+    /* Without memory for the entry the object waits for the next collection. */
+    if (!enqueue(entry))
+        return;
+    sh_table_clear_word(&span->final_bits, w, bit);
+    sh_table_clear_word(&span->weak_bits, w, bit);
+}
+
+static void gather_word(struct sh_span *span, uint32_t w)
+{
+    uint64_t final = sh_table_word(&span->final_bits, w);
+    uint64_t weak = sh_table_word(&span->weak_bits, w);
+    uint64_t dead = (final | weak) & sh_word_live(&span->words[w]) & ~span->marks[w];
+    for (; dead; dead &= dead - 1) {
+        uint64_t bit = dead & -dead;
+        gather_cell(span, w, bit, final & bit, weak & bit);
+    }
+}
+
+/* What could not be queued keeps its bits and has to live on. */
+static void mark_left_over(struct sh_marker *marker, struct sh_span *span, uint32_t w)
+{
+    uint64_t left = sh_table_word(&span->final_bits, w) |
+                    sh_table_word(&span->weak_bits, w);
+    left &= sh_word_live(&span->words[w]) & ~span->marks[w];
+    for (; left; left &= left - 1) {
+        uintptr_t start = sh_span_cell(span, w * 64 + sh_ctz64(left));
+        sh_mark_range(marker, &start, &start + 1);
+    }
+}
+
+static bool has_tables(struct sh_span *span)
+{
+    return sh_span_collected(span) && (sh_load_acquire(&span->final_bits) ||
+                                       sh_load_acquire(&span->weak_bits));
+}
+
+void sh_callback_gather(struct sh_marker *marker)
+{
+    struct sh_span *span;
+    for (span = sh_span_first(); span; span = span->all_next)
+        for (uint32_t w = 0; has_tables(span) && w < span->touched; w++)
+            gather_word(span, w);
+    sh_callback_mark_queued(marker);
+    for (span = sh_span_first(); span; span = span->all_next)
+        for (uint32_t w = 0; has_tables(span) && w < span->touched; w++)
+            mark_left_over(marker, span, w);
+    sh_mark_drain(marker);
+}
+
+void sh_callback_mark_queued(struct sh_marker *marker)
+{
+    for (struct chunk *chunk = first; chunk; chunk = chunk->next)
+        sh_mark_range(marker, chunk->entries + chunk->from,
+                      chunk->entries + chunk->to);
+    sh_mark_drain(marker);
+}
+
+/* ---- Running ---- */
+
+static bool next_entry(struct entry *entry)
+{
+    sh_critical_enter();
+    sh_lock_acquire(&sh_callback_lock);
+    bool there = dequeue(entry);
+    sh_lock_release(&sh_callback_lock);
+    sh_critical_leave();
+    return there;
+}
+
+static void run_entry(struct entry entry)
+{
+    if (entry.weak)
+        gc_weakref_about_to_be_freed(entry.object);
+    /* Until the program has set the type there is nothing to finalise. */
+    if (entry.final && *(void **)entry.object)
+        gc_finalise(entry.object);
+}
+
+bool sh_callback_run(void)
+{
+    struct entry entry;
+    bool any = false;
+    while (next_entry(&entry)) {
+        run_entry(entry);
+        any = true;
+    }
+    gc_weakref_sweep();
+    return any;
+}

@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The phases of a collection. See heaps/collect.h.
+ *
+ * From sh_world_stop to sh_world_resume every other registered thread stands outside
+ * critical sections: all lists and inboxes are whole, no lock of the heap is held, and
+ * no thread is inside a remote free. The collecting thread is in a critical section.
+ */
+#include "heaps/collect.h"
+
+#include <splitheap/gc.h>
+
+#include "heaps/cache.h"
+#include "heaps/callback.h"
+#include "heaps/heap.h"
+#include "heaps/mark.h"
+#include "heaps/pace.h"
+#include "heaps/remote.h"
+#include "heaps/run.h"
+#include "heaps/sweep.h"
+#include "lib/check.h"
+#include "threads/gc_mutex.h"
+#include "threads/registry.h"
+#include "threads/static_roots.h"
+
+#define SWEEP_ALL_ROUNDS 64 /* of finalisers that make objects with finalisers */
+
+static struct {
+    struct sh_marker marker;
+    struct sh_span *dead; /* wholly dead spans, by `next` */
+} collection;
+
+/* Calls of gc_collect_start that did nothing, inside gc_lock. */
+static SH_TLS unsigned ignored;
+
+/* An allocation called gc_collect: it does not wait for gc_lock holders. */
+static SH_TLS bool automatic;
+
+/* ---- Preparing ---- */
+
+static void each_cache(void (*visit)(struct sh_cache *cache))
+{
+    visit(&sh_shared_cache);
+    for (struct sh_cache *cache = sh_cache_first(); cache; cache = cache->next)
+        visit(cache);
+}
+
+/* Sweeps what is left of the last collection, and clears the marks. */
+SH_NO_SANITIZE
+static void prepare_span(struct sh_span *span)
+{
+    if (!sh_span_collected(span))
+        return;
+    sh_span_sweep_if_due(span);
+    for (uint32_t w = 0; w < span->touched; w++)
+        span->marks[w] = 0;
+}
+
+static void heap_bounds(uintptr_t *low, uintptr_t *high)
+{
+    *low = UINTPTR_MAX;
+    *high = 0;
+    for (struct sh_area *area = sh_area_first(); area; area = area->next) {
+        *low = sh_min(*low, area->start);
+        *high = sh_max(*high, area->end);
+    }
+    if (*high == 0)
+        *low = 0;
+}
+
+static void prepare(void)
+{
+    uintptr_t low, high;
+    each_cache(sh_remote_drain);
+    each_cache(sh_pace_flush);
+    for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
+        prepare_span(span);
+    heap_bounds(&low, &high);
+    sh_marker_init(&collection.marker, low, high);
+    collection.dead = NULL;
+}
+
+/* ---- Roots ---- */
+
+static void mark_range(void *context, const void *start, const void *end)
+{
+    sh_mark_range(context, start, end);
+    sh_mark_drain(context);
+}
+
+static void mark_live_cells(struct sh_marker *marker, struct sh_span *span)
+{
+    for (uint32_t w = 0; w < span->touched; w++) {
+        uint64_t live = sh_word_live(&span->words[w]);
+        for (; live; live &= live - 1) {
+            const char *start =
+                (const char *)sh_span_cell(span, w * 64 + sh_ctz64(live));
+            mark_range(marker, start, start + span->cell_size);
+        }
+    }
+}
+
+/* All malloc'd memory is a root. */
+static void mark_explicit(struct sh_marker *marker)
+{
+    for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
+        if (span->kind == SH_KIND_EXPLICIT)
+            mark_live_cells(marker, span);
+}
+
+static void mark_roots(struct sh_marker *marker)
+{
+    sh_scan_self(mark_range, marker);
+    sh_scan_static_roots(mark_range, marker);
+    mark_explicit(marker);
+    sh_callback_mark_queued(marker);
+}
+
+/* ---- Freeing ---- */
+
+SH_NO_SANITIZE
+static bool wholly_dead(struct sh_span *span)
+{
+    uint64_t marked = 0;
+    for (uint32_t w = 0; w < span->touched; w++)
+        marked |= span->marks[w];
+    return !marked && !sh_load_relaxed(&span->queued);
+}
+
+/* Takes a wholly dead span from its owner, to be given back when the world runs. */
+SH_NO_SANITIZE
+static void condemn(struct sh_span *span)
+{
+    struct sh_cache *owner = sh_span_owner(span);
+    for (uint32_t w = 0; w < span->touched; w++)
+        sh_store_relaxed(&span->words[w].alloc, sh_span_tail(span, w));
+    if (owner)
+        sh_cache_unlist(owner, span);
+    span->next = collection.dead;
+    collection.dead = span;
+}
+
+static bool is_current(struct sh_span *span)
+{
+    struct sh_cache *owner = sh_span_owner(span);
+    return owner && owner->bins[span->kind][span->class_index].span == span;
+}
+
+static void condemn_dead(void)
+{
+    for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
+        if (sh_span_collected(span) && !is_current(span) && wholly_dead(span))
+            condemn(span);
+}
+
+/* Free cells of windows count as marked: they may be handed out before the sweep. */
+SH_NO_SANITIZE
+static void mark_windows(struct sh_cache *cache)
+{
+    for (unsigned kind = SH_KIND_SCAN; kind < SH_KIND_COUNT; kind++) {
+        for (unsigned c = 0; c < SH_CLASS_COUNT; c++) {
+            struct sh_span *span = cache->bins[kind][c].span;
+            if (!span || !span->window)
+                continue;
+            uint64_t free = ~sh_load_relaxed(&span->window->alloc);
+            span->marks[span->window - span->words] |= free;
+        }
+    }
+}
+
+/* From here on spans of collected kinds are due to be swept. */
+static void end_epoch(void)
+{
+    condemn_dead();
+    each_cache(mark_windows);
+    sh_add_relaxed(&sh_epoch, 1u);
+    sh_pace_collected(collection.marker.live_bytes);
+    sh_marker_finish(&collection.marker);
+}
+
+/* ---- The phases ---- */
+
+void sh_collect_start(void)
+{
+    sh_heap_init();
+    struct sh_thread *self = sh_thread_enter();
+    if (!self || self->lock_depth || !sh_world_stop_to_collect(!automatic)) {
+        ignored++;
+        return;
+    }
+    prepare();
+    sh_scan_stopped_threads(mark_range, &collection.marker);
+}
+
+void sh_collect_root(void **words, size_t count)
+{
+    if (!ignored)
+        mark_range(&collection.marker, words, words + count);
+}
+
+/* Lets the threads go on, and gives back the condemned spans. */
+static void resume(void)
+{
+    struct sh_span *dead = collection.dead;
+    collection.dead = NULL;
+    sh_world_resume();
+    sh_cache_give_back(dead);
+    sh_critical_leave();
+    sh_gc_mutex_collect_end();
+}
+
+void sh_collect_end(void)
+{
+    if (ignored) {
+        ignored--;
+        return;
+    }
+    mark_roots(&collection.marker);
+    sh_callback_gather(&collection.marker);
+    end_epoch();
+    resume();
+    /* A callback that collects means it. */
+    bool was_automatic = automatic;
+    automatic = false;
+    sh_callback_run();
+    automatic = was_automatic;
+}
+
+/* ---- When allocation wants one ---- */
+
+void sh_collect_if_unlocked(void)
+{
+    struct sh_thread *self = sh_thread_enter();
+    if (!self || self->lock_depth || automatic)
+        return;
+    automatic = true;
+    gc_collect();
+    automatic = false;
+}
+
+bool sh_collect_for_memory(void)
+{
+    struct sh_thread *self = sh_thread_enter();
+    if (!self || self->lock_depth || !sh_pace_anything())
+        return false;
+    gc_collect();
+    return true;
+}
+
+/* ---- Everything ---- */
+
+/* A collection with no roots; `gather`: what has a finaliser lives on for it. */
+static void collect_without_roots(bool gather)
+{
+    sh_gc_mutex_collect_begin();
+    sh_critical_enter();
+    sh_world_stop();
+    prepare();
+    sh_callback_mark_queued(&collection.marker);
+    if (gather)
+        sh_callback_gather(&collection.marker);
+    end_epoch();
+    resume();
+}
+
+void sh_collect_everything(void)
+{
+    sh_heap_init();
+    struct sh_thread *self = sh_thread_enter();
+    if (!self || self->lock_depth)
+        return;
+    for (unsigned round = 0; round < SWEEP_ALL_ROUNDS; round++) {
+        collect_without_roots(true);
+        if (!sh_callback_run())
+            break;
+    }
+    collect_without_roots(false);
+}
+
+/* ---- Looking ---- */
+
+void sh_with_world_stopped(void (*visit)(void *context), void *context)
+{
+    sh_heap_init();
+    struct sh_thread *self = sh_thread_enter();
+    bool collecting = self && self->collecting;
+    bool stop = self && !self->lock_depth;
+    if (stop)
+        sh_gc_mutex_collect_begin();
+    sh_critical_enter();
+    if (stop)
+        sh_world_stop();
+    if (!collecting)
+        sh_lock_acquire(&sh_heap_lock);
+    visit(context);
+    if (!collecting)
+        sh_lock_release(&sh_heap_lock);
+    if (stop)
+        sh_world_resume();
+    sh_critical_leave();
+    if (stop)
+        sh_gc_mutex_collect_end();
+}

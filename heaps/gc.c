@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The face of gc.h: the seed's functions and ours.
+ *
+ * While a thread is inside gc_lock its fast paths run on the empty cache, so that they
+ * miss and the slow paths here see the lock: no fast path asks for it.
+ */
+#include <splitheap/gc.h>
+
+#include <errno.h>
+#include <string.h>
+
+#include "heaps/cache.h"
+#include "heaps/collect.h"
+#include "heaps/deferred.h"
+#include "heaps/heap.h"
+#include "heaps/misuse.h"
+#include "heaps/pace.h"
+#include "heaps/run.h"
+#include "heaps/tables.h"
+#include "lib/check.h"
+#include "threads/gc_mutex.h"
+#include "threads/registry.h"
+#include "threads/static_roots.h"
+
+/* ---- The heap's memory ---- */
+
+static void add_area(const char *call, void *start, void *end)
+{
+    uintptr_t low = sh_round_up((uintptr_t)start, SH_PAGE_SIZE);
+    uintptr_t high = sh_round_down((uintptr_t)end, SH_PAGE_SIZE);
+    if ((uintptr_t)start >= (uintptr_t)end || low >= high || low < (uintptr_t)start)
+        sh_fatal("%s(%p, %p): no whole page of %zu bytes lies between; give start < end "
+                 "and two pages at least",
+                 call, start, end, SH_PAGE_SIZE);
+    if ((high - 1) >> SH_ADDRESS_BITS)
+        sh_fatal("%s(%p, %p): beyond the %d-bit addresses that the heap can map", call,
+                 start, end, SH_ADDRESS_BITS);
+    sh_critical_enter();
+    int error = sh_area_add(low, high, true);
+    sh_critical_leave();
+    if (error == EEXIST)
+        sh_fatal("%s(%p, %p): the heap has some of this memory already", call, start,
+                 end);
+    if (error)
+        sh_fatal("%s(%p, %p): no memory for the tables", call, start, end);
+}
+
+SH_PUBLIC void gc_init(void *start, void *end)
+{
+    sh_heap_init();
+    sh_stop_prepare();
+    if (start || end)
+        add_area("gc_init", start, end);
+}
+
+SH_PUBLIC void gc_add(void *start, void *end)
+{
+    sh_heap_init();
+    add_area("gc_add", start, end);
+}
+
+/* ---- Locking ---- */
+
+SH_PUBLIC void gc_lock(void)
+{
+    sh_heap_init();
+    sh_gc_mutex_lock();
+    sh_my_cache = &sh_empty_cache;
+}
+
+SH_PUBLIC void gc_unlock(void)
+{
+    struct sh_thread *self = sh_tls.self;
+    bool last = self && self->lock_depth == 1 && !self->collecting;
+    /* Before the lock goes: a collection would take what was only put off. */
+    if (last)
+        sh_deferred_free(self);
+    if (sh_gc_mutex_unlock() && self)
+        sh_my_cache = self->cache;
+}
+
+SH_PUBLIC bool gc_is_locked(void)
+{
+    return sh_gc_mutex_is_locked();
+}
+
+/* ---- Collecting ---- */
+
+SH_PUBLIC void gc_collect_start(void)
+{
+    sh_collect_start();
+}
+
+SH_PUBLIC void gc_collect_root(void **ptrs, size_t len)
+{
+    sh_collect_root(ptrs, len);
+}
+
+SH_PUBLIC void gc_collect_end(void)
+{
+    sh_collect_end();
+}
+
+SH_PUBLIC void gc_sweep_all(void)
+{
+    sh_collect_everything();
+}
+
+SH_PUBLIC bool gc_set_auto_collect(bool on)
+{
+    return sh_pace_set_auto(on);
+}
+
+SH_PUBLIC size_t gc_set_threshold(size_t n_bytes)
+{
+    return sh_pace_set_threshold(n_bytes);
+}
+
+/* ---- Weak references ---- */
+
+SH_PUBLIC void gc_weakref_mark(void *ptr)
+{
+    struct sh_cell cell;
+    sh_critical_enter();
+    bool live = sh_cell_find(ptr, &cell) == SH_FOUND_LIVE;
+    bool done = !live || sh_table_set(cell, &cell.span->weak_bits);
+    sh_critical_leave();
+    SH_KEEP(ptr);
+    if (!done)
+        sh_fatal("gc_weakref_mark(%p): no memory for the table", ptr);
+}
+
+/* ---- Objects ---- */
+
+/* Whole granules with 16-byte stores, which the compiler is kept from turning into a
+ * call: cells are small. */
+SH_INLINE void clear_cell(void *cell, size_t bytes)
+{
+    typedef long long granule __attribute__((vector_size(16), may_alias));
+    if (SH_UNLIKELY(bytes > 512)) {
+        memset(cell, 0, bytes);
+        return;
+    }
+    for (char *at = cell, *end = at + bytes; at < end; at += sizeof(granule)) {
+        *(granule *)(void *)at = (granule){0, 0};
+        __asm__ volatile("" ::: "memory");
+    }
+}
+
+static void *alloc_final(const struct sh_request *request)
+{
+    void *p = sh_heap_alloc(request);
+    if (!p)
+        return NULL;
+    *(void **)p = NULL;
+    if (sh_object_set_final(p))
+        return p;
+    sh_heap_free(p, "gc_alloc");
+    errno = ENOMEM;
+    return NULL;
+}
+
+static SH_NOINLINE void *alloc_slow(size_t n_bytes, unsigned flags)
+{
+    bool leaf = flags & GC_ALLOC_FLAG_LEAF;
+    struct sh_request request = {
+        .bytes = n_bytes,
+        .kind = leaf ? SH_KIND_LEAF : SH_KIND_SCAN,
+        .zero = !leaf,
+    };
+    if (n_bytes == 0 || gc_is_locked())
+        return NULL;
+    if (flags & GC_ALLOC_FLAG_HAS_FINALISER)
+        return alloc_final(&request);
+    return sh_heap_alloc(&request);
+}
+
+SH_PUBLIC void *gc_alloc(size_t n_bytes, unsigned alloc_flags)
+{
+    if (SH_LIKELY(n_bytes - 1 < SH_SMALL_MAX)) {
+        if (SH_LIKELY(alloc_flags == 0)) {
+            unsigned c = sh_size_class_of(n_bytes);
+            struct sh_bin *bin = &sh_my_cache->bins[SH_KIND_SCAN][c];
+            void *p = sh_bin_take(bin);
+            if (SH_LIKELY(p != NULL)) {
+                clear_cell(p, bin->cell_size);
+                return p;
+            }
+        } else if (alloc_flags == GC_ALLOC_FLAG_LEAF) {
+            void *p = sh_cache_take(SH_KIND_LEAF, n_bytes);
+            if (SH_LIKELY(p != NULL))
+                return p;
+        }
+    }
+    return alloc_slow(n_bytes, alloc_flags);
+}
+
+static SH_NOINLINE void free_slow(void *ptr)
+{
+    if (!ptr)
+        return;
+    if (SH_UNLIKELY(gc_is_locked()) && sh_deferred_add(ptr))
+        return;
+    sh_heap_free(ptr, "gc_free");
+}
+
+SH_PUBLIC void gc_free(void *ptr)
+{
+    if (SH_UNLIKELY(!sh_cache_give(ptr)))
+        free_slow(ptr);
+}
+
+SH_PUBLIC size_t gc_nbytes(const void *ptr)
+{
+    struct sh_cell cell;
+    size_t bytes = sh_cell_find(ptr, &cell) == SH_FOUND_LIVE ? cell.span->cell_size : 0;
+    SH_KEEP(ptr);
+    return bytes;
+}
+
+SH_PUBLIC void *gc_realloc(void *ptr, size_t n_bytes, bool allow_move)
+{
+    if (!ptr)
+        return gc_alloc(n_bytes, 0);
+    if (n_bytes == 0) {
+        gc_free(ptr);
+        return NULL;
+    }
+    if (gc_is_locked())
+        return NULL;
+    return sh_heap_resize(ptr, n_bytes, allow_move, "gc_realloc");
+}
+
+/* ---- Roots and threads ---- */
+
+SH_PUBLIC int gc_add_roots(void *start, void *end)
+{
+    sh_critical_enter();
+    int error = sh_roots_add(start, end);
+    sh_critical_leave();
+    return error;
+}
+
+SH_PUBLIC int gc_remove_roots(void *start, void *end)
+{
+    sh_critical_enter();
+    int error = sh_roots_remove(start, end);
+    sh_critical_leave();
+    return error;
+}
+
+SH_PUBLIC bool gc_set_scan_data_segments(bool on)
+{
+    return sh_roots_scan_segments(on);
+}
+
+SH_PUBLIC int gc_thread_register(void)
+{
+    sh_heap_init();
+    return sh_thread_enter() ? 0 : ENOMEM;
+}
+
+SH_PUBLIC void gc_thread_unregister(void)
+{
+    sh_thread_leave(false);
+}
+
+SH_PUBLIC SH_NOINLINE void gc_blocking_begin(void)
+{
+    sh_blocking_begin(__builtin_frame_address(0));
+}
+
+SH_PUBLIC void gc_blocking_end(void)
+{
+    sh_blocking_end();
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Auto split: the heap grows by mapping another area (the seed's rule: as much as there
+ * is already, or what the failed request needs if that is more, within
+ * gc_get_max_new_split).
+ */
+#include "heaps/heap.h"
+
+#include <errno.h>
+
+#include <splitheap/gc.h>
+
+#include "heaps/page_map.h"
+#include "heaps/run.h"
+#include "threads/thread.h"
+
+/* The least that is reserved; memory is only taken when it is touched. */
+#define FIRST_BYTES ((size_t)16 << 20)
+#define LARGEST_BYTES ((size_t)1 << 40)
+
+static size_t bytes_to_add(size_t needed, size_t available)
+{
+    size_t total = sh_load_relaxed(&sh_heap_counts.total_pages) * SH_PAGE_SIZE;
+    size_t bytes = sh_max(needed, sh_max(total, FIRST_BYTES));
+    bytes = sh_min(bytes, sh_max(needed, LARGEST_BYTES));
+    return sh_round_down(sh_min(bytes, available), SH_GRANULE_BYTES);
+}
+
+static bool map_area(size_t bytes)
+{
+    uintptr_t start = (uintptr_t)sh_os_map(bytes, SH_GRANULE_BYTES);
+    if (!start)
+        return false;
+    if (sh_area_add(start, start + bytes, false) == 0)
+        return true;
+    sh_os_unmap((void *)start, bytes);
+    return false;
+}
+
+bool sh_heap_grow(size_t pages, uint32_t seen)
+{
+    size_t available = gc_get_max_new_split();
+    size_t needed = sh_round_up(pages * SH_PAGE_SIZE, SH_GRANULE_BYTES);
+    if (available < needed)
+        return false;
+    bool grown = true;
+    sh_critical_enter();
+    if (sh_load_relaxed(&sh_heap_counts.areas) == seen) {
+        size_t bytes = bytes_to_add(needed, available);
+        grown = map_area(bytes) || (bytes > needed && map_area(needed));
+    }
+    sh_critical_leave();
+    return grown;
+}

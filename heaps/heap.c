@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Allocating, freeing and resizing below the two faces.
+ *
+ * A thread's own cache serves it; a thread without one (it is being registered, or past
+ * its end, or the loader runs it early) is served from the shared cache, under its lock.
+ */
+#include "heaps/heap.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include <splitheap/gc.h>
+
+#include "heaps/cache.h"
+#include "heaps/collect.h"
+#include "heaps/fork.h"
+#include "heaps/misuse.h"
+#include "heaps/pace.h"
+#include "heaps/remote.h"
+#include "heaps/run.h"
+#include "heaps/sweep.h"
+#include "heaps/tables.h"
+#include "lib/check.h"
+#include "threads/registry.h"
+#include "threads/static_roots.h"
+
+/* ---- Beginning ---- */
+
+static _Atomic bool ready;
+
+static int thread_started(struct sh_thread *self)
+{
+    struct sh_cache *cache = sh_cache_new();
+    self->cache = cache;
+    if (!cache)
+        return ENOMEM;
+    sh_my_cache = cache;
+    return 0;
+}
+
+static void thread_ending(struct sh_thread *self)
+{
+    sh_my_cache = &sh_empty_cache;
+    sh_cache_retire(self->cache);
+    self->cache = NULL;
+}
+
+/* A stack that lies in one of our cells is scanned as that cell. */
+static bool holds(uintptr_t address)
+{
+    struct sh_span *span = sh_page_map_lookup(address);
+    return span && span->state != SH_SPAN_FREE && span->kind != SH_KIND_LEAF;
+}
+
+static const struct sh_thread_hooks hooks = {
+    .started = thread_started,
+    .ending = thread_ending,
+    .fork_prepare = sh_heap_fork_prepare,
+    .fork_parent = sh_heap_fork_parent,
+    .fork_child = sh_heap_fork_child,
+    .holds = holds,
+};
+
+/* Tables of ours in the data segment that hold no object's address. */
+static void exclude_tables(void)
+{
+    static _Atomic bool done;
+    if (sh_exchange_seq_cst(&done, true))
+        return;
+    sh_roots_exclude(sh_page_map_root, sh_page_map_root + SH_ROOT_ENTRIES);
+    sh_roots_exclude(&sh_shared_cache, &sh_shared_cache + 1);
+}
+
+static void init_once(void)
+{
+    sh_critical_enter();
+    exclude_tables();
+    sh_lock_acquire(&sh_heap_lock);
+    if (!sh_load_relaxed(&ready)) {
+        sh_size_class_init();
+        sh_registry_set_hooks(&hooks);
+        /* Pairs with sh_heap_init. */
+        sh_store_release(&ready, true);
+    }
+    sh_lock_release(&sh_heap_lock);
+    sh_critical_leave();
+}
+
+void sh_heap_init(void)
+{
+    if (SH_UNLIKELY(!sh_load_acquire(&ready)))
+        init_once();
+}
+
+/* ---- Whose cache ---- */
+
+/* The cache to allocate from, in a critical section until leave_cache. */
+static struct sh_cache *enter_cache(void)
+{
+    struct sh_thread *self = sh_thread_enter();
+    sh_critical_enter();
+    if (SH_LIKELY(self != NULL))
+        return self->cache;
+    sh_lock_acquire(&sh_shared_lock);
+    return &sh_shared_cache;
+}
+
+static void leave_cache(struct sh_cache *cache)
+{
+    struct sh_span *dead = sh_cache_detach_dead(cache);
+    if (cache == &sh_shared_cache)
+        sh_lock_release(&sh_shared_lock);
+    sh_cache_give_back(dead);
+    sh_critical_leave();
+}
+
+/* ---- Allocating ---- */
+
+/* The class whose cells hold the request and lie as it wants, or SH_CLASS_COUNT. */
+static unsigned class_for(const struct sh_request *request)
+{
+    size_t align = request->align;
+    size_t bytes = sh_max(request->bytes, 1);
+    if (align > SH_GRANULE) {
+        if (align > SH_PAGE_SIZE)
+            return SH_CLASS_COUNT;
+        bytes = sh_round_up(bytes, align);
+    }
+    if (bytes > SH_SMALL_MAX)
+        return SH_CLASS_COUNT;
+    unsigned c = sh_size_class_of(bytes);
+    while (c < SH_CLASS_COUNT && align > SH_GRANULE && sh_size_classes[c].size % align)
+        c++;
+    return c;
+}
+
+static void *alloc_small(const struct sh_request *request, unsigned c, bool last)
+{
+    struct sh_cache *cache = enter_cache();
+    void *p = sh_bin_take(&cache->bins[request->kind][c]);
+    if (!p)
+        p = sh_cache_refill(cache, request->kind, c, last);
+    leave_cache(cache);
+    if (p && request->zero)
+        memset(p, 0, sh_size_classes[c].size);
+    return p;
+}
+
+/* Hands out the one cell of a large or huge span. */
+static void *hand_out(struct sh_span *span, const struct sh_request *request)
+{
+    void *p = (void *)span->base;
+    bool zeroed = span->zeroed;
+    size_t bytes = span->cell_size;
+    span->touched = 1;
+    span->epoch = sh_load_relaxed(&sh_epoch);
+    sh_or_relaxed(&span->words[0].alloc, (uint64_t)1);
+    if (request->kind != SH_KIND_EXPLICIT)
+        sh_pace_taken_large(bytes);
+    sh_critical_leave();
+    if (request->zero && !zeroed)
+        memset(p, 0, bytes);
+    return p;
+}
+
+static size_t pages_of(size_t bytes)
+{
+    return (bytes + SH_PAGE_SIZE - 1) / SH_PAGE_SIZE;
+}
+
+static void *alloc_large(const struct sh_request *request)
+{
+    struct sh_run_want want = {
+        .pages = pages_of(sh_max(request->bytes, 1)),
+        .align = sh_max(request->align, SH_PAGE_SIZE),
+        .kind = (uint8_t)request->kind,
+        .state = SH_SPAN_LARGE,
+    };
+    want.min_pages = want.pages;
+    sh_critical_enter();
+    struct sh_span *span = sh_run_take(&want);
+    if (span)
+        return hand_out(span, request);
+    sh_critical_leave();
+    return NULL;
+}
+
+static void *alloc_huge(const struct sh_request *request)
+{
+    size_t bytes = sh_round_up(request->bytes, SH_GRANULE_BYTES);
+    if (gc_get_max_new_split() < bytes)
+        return alloc_large(request);
+    sh_critical_enter();
+    struct sh_span *span = sh_huge_map(bytes, request->align, (uint8_t)request->kind);
+    if (span)
+        return hand_out(span, request);
+    sh_critical_leave();
+    return alloc_large(request);
+}
+
+/* One try with the memory that there is; `last`: make do with any scrap. */
+static void *try_alloc(const struct sh_request *request, bool last)
+{
+    unsigned c = class_for(request);
+    if (c < SH_CLASS_COUNT)
+        return alloc_small(request, c, last);
+    if (request->bytes >= SH_HUGE_MIN)
+        return alloc_huge(request);
+    return alloc_large(request);
+}
+
+/* Pages that a new area needs to serve the request. */
+static size_t pages_to_grow(const struct sh_request *request)
+{
+    unsigned c = class_for(request);
+    if (c < SH_CLASS_COUNT)
+        return sh_size_classes[c].pages;
+    size_t align = request->align > SH_PAGE_SIZE ? request->align : 0;
+    return pages_of(request->bytes) + pages_of(align);
+}
+
+/* The heap as it is, then a larger one, then what a collection leaves. */
+static void *alloc_or_grow(const struct sh_request *request)
+{
+    for (;;) {
+        uint32_t seen = sh_load_relaxed(&sh_heap_counts.areas);
+        void *p = try_alloc(request, false);
+        if (p)
+            return p;
+        if (!sh_heap_grow(pages_to_grow(request), seen))
+            return try_alloc(request, true);
+    }
+}
+
+/* Something that can be collected is wanted. */
+static void before_collected(size_t bytes)
+{
+    if (SH_UNLIKELY(!sh_pace_anything()))
+        sh_stop_prepare();
+    if (sh_pace_due(bytes))
+        sh_collect_if_unlocked();
+}
+
+void *sh_heap_alloc(const struct sh_request *request)
+{
+    int saved = errno;
+    sh_heap_init();
+    if (request->bytes > PTRDIFF_MAX || request->align > PTRDIFF_MAX / 2 ||
+        request->bytes + request->align > PTRDIFF_MAX) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    if (request->kind != SH_KIND_EXPLICIT)
+        before_collected(request->bytes);
+    void *p = alloc_or_grow(request);
+    if (!p && sh_collect_for_memory())
+        p = alloc_or_grow(request);
+    errno = p ? saved : ENOMEM;
+    return p;
+}
+
+/* ---- Finding ---- */
+
+enum sh_found sh_cell_find(const void *p, struct sh_cell *cell)
+{
+    uintptr_t address = (uintptr_t)p;
+    struct sh_span *span = sh_page_map_lookup(address);
+    if (!span || span->state == SH_SPAN_FREE)
+        return SH_FOUND_NOWHERE;
+    bool exact;
+    uint32_t index = sh_divide(address - span->base, span->reciprocal, &exact);
+    if (span->reciprocal == 0)
+        exact = address == span->base;
+    *cell = (struct sh_cell){.span = span, .index = index};
+    if (!exact)
+        return SH_FOUND_INTERIOR;
+    bool live = sh_span_live(span, index / 64) & sh_cell_bit(index);
+    return live ? SH_FOUND_LIVE : SH_FOUND_DEAD;
+}
+
+static struct sh_cell find_live(const void *p, const char *call)
+{
+    struct sh_cell cell;
+    enum sh_found found = sh_cell_find(p, &cell);
+    if (SH_UNLIKELY(found != SH_FOUND_LIVE))
+        sh_misuse_pointer(call, p, found);
+    return cell;
+}
+
+size_t sh_heap_usable(const void *p, const char *call)
+{
+    size_t bytes = find_live(p, call).span->cell_size;
+    SH_KEEP(p);
+    return bytes;
+}
+
+/* ---- Freeing ---- */
+
+/* The one cell of a large or huge span: anyone may free it, once. */
+static bool free_whole(struct sh_span *span)
+{
+    if (!(sh_and_seq_cst(&span->words[0].alloc, ~(uint64_t)1) & 1))
+        return false;
+    sh_run_give(span);
+    return true;
+}
+
+/* False: somebody else freed it just now. */
+static bool free_cell(struct sh_cell cell)
+{
+    struct sh_span *span = cell.span;
+    sh_table_clear(cell, &span->final_bits);
+    if (span->state != SH_SPAN_SMALL)
+        return free_whole(span);
+    struct sh_thread *self = sh_tls.self;
+    struct sh_cache *owner = sh_span_owner(span);
+    if (!self || owner != self->cache)
+        return sh_remote_free(span, cell.index);
+    sh_cache_free_own(owner, span, cell.index);
+    sh_cache_give_back(sh_cache_detach_dead(owner));
+    return true;
+}
+
+void sh_heap_free(void *p, const char *call)
+{
+    int saved = errno;
+    struct sh_cell cell = find_live(p, call);
+    /* The weak references go first, while the cell is whole. */
+    if (SH_UNLIKELY(sh_table_clear(cell, &cell.span->weak_bits)))
+        gc_weakref_about_to_be_freed(p);
+    sh_critical_enter();
+    bool freed = free_cell(cell);
+    sh_critical_leave();
+    SH_KEEP(p);
+    if (SH_UNLIKELY(!freed))
+        sh_misuse_pointer(call, p, SH_FOUND_DEAD);
+    errno = saved;
+}
+
+/* ---- Resizing ---- */
+
+/* A cell of its own pages, resized where it is (or, huge, by the system). */
+static void *resize_pages(struct sh_span *span, size_t n, bool allow_move)
+{
+    size_t old = span->cell_size;
+    bool done = false;
+    sh_critical_enter();
+    if (span->state == SH_SPAN_LARGE)
+        done = sh_run_resize(span, pages_of(n));
+    else if (allow_move && n >= SH_HUGE_MIN / 2)
+        done = sh_huge_resize(span, sh_round_up(n, SH_GRANULE_BYTES));
+    void *p = (void *)span->base;
+    sh_critical_leave();
+    if (!done)
+        return NULL;
+    if (span->kind == SH_KIND_SCAN && span->state == SH_SPAN_LARGE &&
+        span->cell_size > old)
+        memset((char *)p + old, 0, span->cell_size - old);
+    return p;
+}
+
+/* Whether the cell does for n bytes as it is: it holds them and wastes little. */
+static bool fits_well(struct sh_span *span, size_t n, bool allow_move)
+{
+    if (n > span->cell_size)
+        return false;
+    if (span->state == SH_SPAN_SMALL)
+        return !allow_move || n * 2 >= span->cell_size ||
+               sh_size_class_of(n) == span->class_index;
+    return pages_of(n) == span->pages;
+}
+
+static void *resize_by_copy(struct sh_cell cell, void *p, size_t n, const char *call)
+{
+    struct sh_request request = {
+        .bytes = n,
+        .kind = cell.span->kind,
+        .zero = cell.span->kind == SH_KIND_SCAN,
+    };
+    bool final = sh_table_test(cell, &cell.span->final_bits);
+    size_t old = cell.span->cell_size;
+    void *q = sh_heap_alloc(&request);
+    if (!q)
+        return NULL;
+    if (final && !sh_object_set_final(q)) {
+        sh_heap_free(q, call);
+        errno = ENOMEM;
+        return NULL;
+    }
+    memcpy(q, p, sh_min(old, n));
+    sh_heap_free(p, call);
+    return q;
+}
+
+void *sh_heap_resize(void *p, size_t n, bool allow_move, const char *call)
+{
+    int saved = errno;
+    struct sh_cell cell = find_live(p, call);
+    struct sh_span *span = cell.span;
+    if (n > PTRDIFF_MAX) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    if (fits_well(span, n, allow_move))
+        return p;
+    if (span->state != SH_SPAN_SMALL && (!allow_move || n > SH_SMALL_MAX)) {
+        void *q = resize_pages(span, n, allow_move);
+        errno = saved;
+        if (q)
+            return q;
+    }
+    if (n <= span->cell_size && !allow_move)
+        return p;
+    if (!allow_move)
+        return NULL;
+    void *q = resize_by_copy(cell, p, n, call);
+    /* To shrink, staying is always possible. */
+    return q || n > span->cell_size ? q : p;
+}
+
+bool sh_object_set_final(void *p)
+{
+    struct sh_cell cell;
+    sh_critical_enter();
+    bool done = sh_cell_find(p, &cell) == SH_FOUND_LIVE &&
+                sh_table_set(cell, &cell.span->final_bits);
+    sh_critical_leave();
+    return done;
+}

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: MIT */
+/* The default gc_get_max_new_split; a program may define another. */
+#include <splitheap/gc.h>
+
+#include "lib/os.h"
+
+GC_PUBLIC size_t gc_get_max_new_split(void)
+{
+    return sh_os_memory_available();
+}

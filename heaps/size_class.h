@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Size classes: sixteen-byte steps up to 128 bytes, then eight per doubling up to
+ * SH_SMALL_MAX, so that at most an eighth of a larger cell is wasted. Powers of two
+ * are classes of their own.
+ *
+ * The tables are filled by sh_size_class_init in the heap's first slow path. Before
+ * that they are zero, every size leads to class 0, and class 0 of the empty initial
+ * cache misses: no fast path asks whether they are ready.
+ */
+#ifndef SH_HEAPS_SIZE_CLASS_H
+#define SH_HEAPS_SIZE_CLASS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/bits.h"
+
+#define SH_GRANULE ((size_t)16)
+#define SH_SMALL_MAX ((size_t)32768)
+#define SH_CLASS_COUNT 72
+
+struct sh_size_class {
+    uint32_t size;       /* of a cell, bytes */
+    uint32_t reciprocal; /* ceil(2^32 / size) */
+    uint16_t pages;      /* of a span in a heap of ordinary size */
+    uint16_t min_pages;  /* of a span in a tiny heap: little waste, one cell at least */
+};
+
+extern struct sh_size_class sh_size_classes[SH_CLASS_COUNT];
+extern uint8_t sh_class_of_granules[SH_SMALL_MAX / SH_GRANULE + 1];
+
+void sh_size_class_init(void);
+
+/* The class of the smallest cells that hold `bytes`, at most SH_SMALL_MAX; 0 counts
+ * as 1. */
+SH_INLINE unsigned sh_size_class_of(size_t bytes)
+{
+    return sh_class_of_granules[(bytes + SH_GRANULE - 1) / SH_GRANULE];
+}
+
+/*
+ * offset / size by multiplication: the quotient, and in *exact whether nothing is
+ * left. Right for every offset within a span of a class (tests/unit_size_class.c tries
+ * them all); a reciprocal of 0 gives 0, not exact.
+ */
+SH_INLINE uint32_t sh_divide(uint64_t offset, uint32_t reciprocal, bool *exact)
+{
+    uint64_t product = offset * reciprocal;
+    *exact = (uint32_t)product < reciprocal;
+    return (uint32_t)(product >> 32);
+}
+
+#endif /* SH_HEAPS_SIZE_CLASS_H */

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+/* Birth and end of span descriptors. Takes SH_RANK_META only. */
+#include "heaps/span.h"
+
+#include <string.h>
+
+#include "lib/check.h"
+#include "lib/meta.h"
+
+static size_t descriptor_bytes(size_t cells)
+{
+    size_t words = sh_span_table_words(cells);
+    return sizeof(struct sh_span) +
+           words * (sizeof(struct sh_word) + sizeof(uint64_t));
+}
+
+struct sh_span *sh_span_new(size_t cells)
+{
+    return sh_meta_alloc(descriptor_bytes(cells));
+}
+
+static void delete_table(_Atomic(_Atomic uint64_t *) *table, size_t words)
+{
+    _Atomic uint64_t *bits = sh_load_relaxed(table);
+    if (!bits)
+        return;
+    sh_store_relaxed(table, NULL);
+    sh_meta_free((void *)(uintptr_t)bits, words * sizeof(uint64_t));
+}
+
+void sh_span_delete(struct sh_span *span, size_t cells)
+{
+    delete_table(&span->final_bits, sh_span_table_words(cells));
+    delete_table(&span->weak_bits, sh_span_table_words(cells));
+    sh_meta_free(span, descriptor_bytes(cells));
+}
+
+static void setup_tables(struct sh_span *span, size_t cells)
+{
+    size_t words = sh_span_table_words(cells);
+    span->marks = (uint64_t *)(void *)(span->words + words);
+    memset(span->marks, 0, words * sizeof *span->marks);
+    for (uint32_t w = 0; w < words; w++) {
+        uint64_t tail = sh_span_tail(span, w);
+        sh_store_relaxed(&span->words[w].alloc, tail);
+        sh_store_relaxed(&span->words[w].remote, tail);
+    }
+}
+
+void sh_span_setup(struct sh_span *span, uintptr_t base, size_t cell_size, size_t cells)
+{
+    span->base = base;
+    span->reciprocal = 0;
+    span->cell_count = (uint32_t)cells;
+    span->cell_size = cell_size;
+    span->kind = SH_KIND_EXPLICIT;
+    span->class_index = 0;
+    span->zeroed = false;
+    span->used = 0;
+    span->wake = SH_WAKE_NEVER;
+    span->window = NULL;
+    span->pass = 0;
+    span->touched = 0;
+    span->epoch = 0;
+    span->next = span->prev = NULL;
+    span->list = SH_LIST_NONE;
+    sh_store_relaxed(&span->owner, (uintptr_t)0);
+    sh_store_relaxed(&span->final_bits, NULL);
+    sh_store_relaxed(&span->weak_bits, NULL);
+    sh_store_relaxed(&span->remote_words, (uint64_t)0);
+    setup_tables(span, cells);
+}
+
+void sh_span_valid(struct sh_span *span)
+{
+    SH_CHECK1(span->state == SH_SPAN_SMALL);
+    SH_CHECK1(span->class_index < SH_CLASS_COUNT);
+    SH_CHECK1(span->cell_size == sh_size_classes[span->class_index].size);
+    SH_CHECK1((size_t)span->cell_count * span->cell_size <= span->pages * SH_PAGE_SIZE);
+    SH_CHECK1(span->touched <= sh_span_words(span));
+    for (uint32_t w = 0; w < sh_span_table_words(span->cell_count); w++) {
+        uint64_t tail = sh_span_tail(span, w);
+        SH_CHECK1((sh_load_relaxed(&span->words[w].alloc) & tail) == tail);
+        SH_CHECK1((sh_load_relaxed(&span->words[w].remote) & tail) == tail);
+        if (w >= span->touched)
+            SH_CHECK1(sh_load_relaxed(&span->words[w].alloc) == tail);
+    }
+}

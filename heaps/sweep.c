@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/* Sweeping spans. See heaps/sweep.h. */
+#include "heaps/sweep.h"
+
+#include "heaps/remote.h"
+#include "lib/check.h"
+
+static void sweep_table(_Atomic(_Atomic uint64_t *) *table, uint32_t w, uint64_t alloc)
+{
+    _Atomic uint64_t *bits = sh_load_acquire(table);
+    if (bits)
+        sh_and_relaxed(&bits[w], alloc);
+}
+
+static uint32_t sweep_word(struct sh_span *span, uint32_t w)
+{
+    struct sh_word *word = &span->words[w];
+    uint64_t tail = sh_span_tail(span, w);
+    uint64_t alloc = sh_load_relaxed(&word->alloc) & (span->marks[w] | tail);
+    sh_store_relaxed(&word->alloc, alloc);
+    sweep_table(&span->final_bits, w, alloc);
+    sweep_table(&span->weak_bits, w, alloc);
+    return word == span->window ? 0 : sh_popcount64(alloc & ~tail);
+}
+
+SH_NO_SANITIZE
+void sh_span_sweep(struct sh_span *span)
+{
+    uint32_t used = 0;
+    /* A remote free not yet named in remote_words must not outlive its cell. */
+    sh_or_seq_cst(&span->remote_words, sh_low_bits64(span->touched));
+    sh_remote_take(span);
+    for (uint32_t w = 0; w < span->touched; w++)
+        used += sweep_word(span, w);
+    span->used = used;
+    span->epoch = sh_load_relaxed(&sh_epoch);
+}
+
+uint64_t sh_span_live(struct sh_span *span, uint32_t w)
+{
+    uint64_t live = sh_word_live(&span->words[w]);
+    return sh_span_sweep_due(span) ? live & span->marks[w] : live;
+}
+
+bool sh_span_is_empty(struct sh_span *span)
+{
+    for (uint32_t w = 0; w < span->touched; w++)
+        if (sh_load_relaxed(&span->words[w].alloc) & ~sh_span_tail(span, w))
+            return false;
+    return true;
+}

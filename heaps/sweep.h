@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Sweeping: what a collection did not reach is free.
+ *
+ * A span of a collected kind is swept by its owner before anything is handed out of it
+ * again, `alloc &= mark` a word; what is left over is done when the next collection
+ * begins. Until then a cell that the collection did not reach counts as dead
+ * (sh_span_live). No locks: the owner in a critical section, or the world stopped.
+ */
+#ifndef SH_HEAPS_SWEEP_H
+#define SH_HEAPS_SWEEP_H
+
+#include "heaps/cache.h"
+#include "heaps/span.h"
+
+/* Sweeps the span whether it is due or not. */
+void sh_span_sweep(struct sh_span *span);
+
+SH_INLINE bool sh_span_sweep_due(const struct sh_span *span)
+{
+    return sh_span_collected(span) && span->epoch != sh_load_relaxed(&sh_epoch);
+}
+
+SH_INLINE void sh_span_sweep_if_due(struct sh_span *span)
+{
+    if (sh_span_sweep_due(span))
+        sh_span_sweep(span);
+}
+
+/* The live cells of word w, those waiting to be swept left out. */
+uint64_t sh_span_live(struct sh_span *span, uint32_t w);
+
+/* No cell is handed out. The owner, or the world stopped. */
+bool sh_span_is_empty(struct sh_span *span);
+
+#endif /* SH_HEAPS_SWEEP_H */

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/* Bit and size arithmetic. */
+#ifndef SH_LIB_BITS_H
+#define SH_LIB_BITS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/compiler.h"
+
+/* Index of the lowest set bit; w is not 0. */
+SH_INLINE unsigned sh_ctz64(uint64_t w)
+{
+    return (unsigned)__builtin_ctzll(w);
+}
+
+/* Index of the highest set bit; w is not 0. */
+SH_INLINE unsigned sh_log2_64(uint64_t w)
+{
+    return 63u - (unsigned)__builtin_clzll(w);
+}
+
+/* Set bits of w, without the instruction that the x86-64 baseline lacks. */
+SH_INLINE unsigned sh_popcount64(uint64_t w)
+{
+#ifdef __POPCNT__
+    return (unsigned)__builtin_popcountll(w);
+#else
+    w = w - ((w >> 1) & 0x5555555555555555u);
+    w = (w & 0x3333333333333333u) + ((w >> 2) & 0x3333333333333333u);
+    w = (w + (w >> 4)) & 0x0f0f0f0f0f0f0f0fu;
+    return (unsigned)((w * 0x0101010101010101u) >> 56);
+#endif
+}
+
+/* The n lowest bits; n is at most 64. */
+SH_INLINE uint64_t sh_low_bits64(unsigned n)
+{
+    return n >= 64 ? ~(uint64_t)0 : ((uint64_t)1 << n) - 1;
+}
+
+SH_INLINE bool sh_is_pow2(size_t n)
+{
+    return n != 0 && (n & (n - 1)) == 0;
+}
+
+/* n up to a multiple of `to`, a power of two; the caller knows that it fits. */
+SH_INLINE uintptr_t sh_round_up(uintptr_t n, uintptr_t to)
+{
+    return (n + to - 1) & ~(to - 1);
+}
+
+SH_INLINE uintptr_t sh_round_down(uintptr_t n, uintptr_t to)
+{
+    return n & ~(to - 1);
+}
+
+SH_INLINE size_t sh_min(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+SH_INLINE size_t sh_max(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+#endif /* SH_LIB_BITS_H */

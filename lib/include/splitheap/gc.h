@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * splitheap/gc.h - a garbage-collected, split heap for C programs with threads.
+ *
+ * The names and meanings are those of MicroPython's py/gc.h, with automatic split
+ * growth and weak references on, carried to threaded POSIX hosts; what is ours beside
+ * them is marked so. "The seed" in the comments below is that header.
+ *
+ * One heap, three kinds of cells:
+ *   gc_alloc                       cleared; scanned for pointers; collected
+ *   gc_alloc with FLAG_LEAF        not cleared; never scanned; collected
+ *   malloc and its family          never collected; scanned, so that pointers kept in
+ *                                  malloc'd memory hold collected objects
+ *
+ * A block, the unit of gc_info and of the dumps, is GC_BYTES_PER_BLOCK bytes.
+ *
+ * Thread safety: every function may be called from any thread at any time, except
+ * where its comment says otherwise. Signal safety: none may be called from a signal
+ * handler that can interrupt another call into this library. None is a cancellation
+ * point.
+ */
+#ifndef SPLITHEAP_GC_H
+#define SPLITHEAP_GC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define GC_PUBLIC __attribute__((visibility("default")))
+#define GC_MALLOC_LIKE __attribute__((malloc, warn_unused_result))
+#else
+#define GC_PUBLIC
+#define GC_MALLOC_LIKE
+#endif
+
+/** The unit of gc_info and of the dumps, in bytes; also the least alignment. */
+#define GC_BYTES_PER_BLOCK 16
+
+/* ---- The heap's memory ------------------------------------------------------- */
+
+/**
+ * Starts the heap on the memory [start, end), which stays the caller's to provide and
+ * may have any alignment; its whole 4 KiB pages hold cells. With both NULL the heap
+ * starts on mmap alone; a program that never calls this gets that at its first
+ * allocation. Called again, or after something was already allocated, it adds the
+ * memory, as gc_add does. An empty or backward range, or one with no whole page, is
+ * reported and ends the program. (Seed: gc_init.)
+ */
+GC_PUBLIC void gc_init(void *start, void *end);
+
+/**
+ * Adds the memory [start, end) to the heap, as gc_init takes it. The memory must stay
+ * mapped until the program ends. (Seed: gc_add.)
+ */
+GC_PUBLIC void gc_add(void *start, void *end);
+
+/**
+ * The most bytes that one new area may take from the system now; 0 keeps the heap from
+ * growing. The default reads RLIMIT_AS, RLIMIT_DATA, the control group's memory limit
+ * and the system's free memory. A program may define its own; it is called with no
+ * lock held and must not allocate. (Seed: gc_get_max_new_split, the port's.)
+ */
+GC_PUBLIC size_t gc_get_max_new_split(void);
+
+/* ---- Locking ----------------------------------------------------------------- */
+
+/**
+ * Keeps collections from beginning, and this thread from allocating: until the
+ * matching gc_unlock, gc_alloc and gc_realloc return NULL in this thread, its gc_free
+ * is put off to the last gc_unlock, and its gc_collect does nothing. Other threads
+ * allocate and free as usual; an explicit gc_collect elsewhere waits. Nests. A
+ * collection under way ends before the first gc_lock returns. (Seed: gc_lock.)
+ */
+GC_PUBLIC void gc_lock(void);
+
+/** Undoes one gc_lock; without one it is reported and ends the program. */
+GC_PUBLIC void gc_unlock(void);
+
+/** Whether the calling thread is inside gc_lock, or between gc_collect_start and _end. */
+GC_PUBLIC bool gc_is_locked(void);
+
+/* ---- Collecting -------------------------------------------------------------- */
+
+/**
+ * Collects: frees what no root reaches. The roots are every registered thread's stack,
+ * registers and thread-local storage, the writable segments of the loaded objects,
+ * ranges from gc_add_roots, and all malloc'd memory. Runs finalisers and weak reference
+ * hooks before it returns. Waits for other threads' gc_lock. A program may define its
+ * own of gc_collect_start, gc_collect_root and gc_collect_end. (Seed: the port's.)
+ */
+GC_PUBLIC void gc_collect(void);
+
+/**
+ * Begins a collection: waits for the GC mutex, stops every other thread and registers
+ * their roots. Until gc_collect_end in the same thread nothing else of this header but
+ * gc_collect_root, gc_lock, gc_unlock and gc_is_locked may be called, and nothing that
+ * waits for another thread.
+ */
+GC_PUBLIC void gc_collect_start(void);
+
+/** Takes the `len` words at `ptrs` for roots of the collection under way. */
+GC_PUBLIC void gc_collect_root(void **ptrs, size_t len);
+
+/** Marks, lets the threads go on, frees what was not reached, runs the callbacks. */
+GC_PUBLIC void gc_collect_end(void);
+
+/**
+ * Runs every finaliser and frees every gc_alloc'd object, reachable or not; malloc'd
+ * memory stays. No object may be used afterwards. (Seed: gc_sweep_all.)
+ */
+GC_PUBLIC void gc_sweep_all(void);
+
+/* ---- Weak references ---------------------------------------------------------- */
+
+/**
+ * Says that a weak reference to the object at `ptr` exists: when it is found dead (or
+ * is freed), gc_weakref_about_to_be_freed is called with it, once. A pointer that is
+ * no live object's start is ignored. (Seed: gc_weakref_mark.)
+ */
+GC_PUBLIC void gc_weakref_mark(void *ptr);
+
+/**
+ * Called for each marked object found dead, its memory still intact, after the world
+ * was resumed and with no lock held. The default does nothing; a program that keeps
+ * weak references defines its own. (Seed: gc_weakref_about_to_be_freed.)
+ */
+GC_PUBLIC void gc_weakref_about_to_be_freed(void *ptr);
+
+/**
+ * Called once in a collection, after all gc_weakref_about_to_be_freed of it. The
+ * default does nothing. (Seed: gc_weakref_sweep.)
+ */
+GC_PUBLIC void gc_weakref_sweep(void);
+
+/* ---- Objects ------------------------------------------------------------------- */
+
+enum {
+    /** The object starts with a word that names its type: see struct gc_type. */
+    GC_ALLOC_FLAG_HAS_FINALISER = 1,
+    /** Ours. The object holds no pointers: it is neither cleared nor scanned. */
+    GC_ALLOC_FLAG_LEAF = 2,
+};
+
+/**
+ * Ours. What the first word of an object with a finaliser points to. While the word is
+ * NULL, as it is from gc_alloc, no finaliser runs.
+ */
+struct gc_type {
+    /** Called once with the dead object, which is intact, as is all it reaches. */
+    void (*finalise)(void *object);
+};
+
+/**
+ * Ours. Runs the finaliser of `object`. The default calls the `finalise` of the struct
+ * gc_type that the object's first word points to; a program may define its own. Called
+ * in the thread that collected, with no lock held; it may use all of this header.
+ */
+GC_PUBLIC void gc_finalise(void *object);
+
+/**
+ * Allocates `n_bytes`, aligned to 16 bytes or better, cleared unless a LEAF. NULL when
+ * n_bytes is 0, when the thread is inside gc_lock, or when there is no memory (errno
+ * is then ENOMEM). May collect, and so run finalisers. (Seed: gc_alloc.)
+ */
+GC_PUBLIC GC_MALLOC_LIKE void *gc_alloc(size_t n_bytes, unsigned int alloc_flags);
+
+/**
+ * Frees the object at `ptr` at once, without its finaliser; NULL does nothing. Also
+ * takes malloc'd pointers. A pointer that is not the start of a live object is
+ * reported and ends the program. Keeps errno. (Seed: gc_free.)
+ */
+GC_PUBLIC void gc_free(void *ptr);
+
+/** The usable bytes of the live object that starts at `ptr`; 0 of any other pointer. */
+GC_PUBLIC size_t gc_nbytes(const void *ptr);
+
+/**
+ * Resizes the object at `ptr`, keeping its kind, finaliser and contents. `ptr` NULL
+ * allocates; `n_bytes` 0 frees and returns NULL. Where `allow_move` is false and the
+ * object cannot be resized where it is, NULL; it then stays as it was, as it does when
+ * there is no memory. (Seed: gc_realloc.)
+ */
+GC_PUBLIC void *gc_realloc(void *ptr, size_t n_bytes, bool allow_move);
+
+/* ---- Looking at the heap -------------------------------------------------------- */
+
+/** What gc_info tells of the heap. */
+typedef struct _gc_info_t {
+    size_t total;         /**< bytes of all areas that can hold cells */
+    size_t used;          /**< bytes in live cells, malloc'd ones included */
+    size_t free;          /**< total - used */
+    size_t max_free;      /**< longest run of free blocks, in blocks */
+    size_t num_1block;    /**< cells of one block */
+    size_t num_2block;    /**< cells of two blocks */
+    size_t max_block;     /**< blocks of the largest cell */
+    size_t max_new_split; /**< gc_get_max_new_split, in bytes */
+} gc_info_t;
+
+/** Fills `info` from a walk over the heap, the world stopped. (Seed: gc_info.) */
+GC_PUBLIC void gc_info(gc_info_t *info);
+
+/**
+ * Ours. Fills total, used, free and max_new_split from counters, without stopping the
+ * world, and sets the rest to 0. `used` counts a whole span of small cells from when a
+ * thread takes it.
+ */
+GC_PUBLIC void gc_info_fast(gc_info_t *info);
+
+/** Where the dumps go; laid out as the seed's mp_print_t. */
+typedef struct _gc_print_t {
+    void *data; /**< what print_strn is called with */
+    void (*print_strn)(void *data, const char *str, size_t len); /**< prints `str` */
+} gc_print_t;
+
+/** Prints gc_info as text. `print` NULL means standard error. (Seed: gc_dump_info.) */
+GC_PUBLIC void gc_dump_info(const gc_print_t *print);
+
+/**
+ * Prints one character a block, 64 blocks a line, area by area: `.` free, `h` the head
+ * of a scanned object, `l` of a leaf, `e` of malloc'd memory, `=` its tail. A snapshot
+ * of each line is taken under the heap's lock; printing is done outside it.
+ * (Seed: gc_dump_alloc_table.)
+ */
+GC_PUBLIC void gc_dump_alloc_table(const gc_print_t *print);
+
+/* ---- Ours: pacing and roots ------------------------------------------------------ */
+
+/**
+ * Turns collections that allocation starts on or off, and returns what was set before.
+ * Off, an allocation still collects rather than fail. (Seed: gc.enable, gc.disable.)
+ */
+GC_PUBLIC bool gc_set_auto_collect(bool on);
+
+/**
+ * Collect after `n_bytes` were allocated since the last collection; 0, the default,
+ * leaves it to the pacing. Returns what was set before. (Seed: gc.threshold.)
+ */
+GC_PUBLIC size_t gc_set_threshold(size_t n_bytes);
+
+/**
+ * Makes [start, end) a root range until gc_remove_roots with the same arguments. 0, or
+ * EINVAL for a backward range, ENOMEM. The memory must stay readable.
+ */
+GC_PUBLIC int gc_add_roots(void *start, void *end);
+
+/** 0, or ENOENT where that very range was not added. */
+GC_PUBLIC int gc_remove_roots(void *start, void *end);
+
+/**
+ * Whether the writable segments of the program and its libraries are roots (the
+ * default). Returns what was set before.
+ */
+GC_PUBLIC bool gc_set_scan_data_segments(bool on);
+
+/* ---- Ours: threads ----------------------------------------------------------------- */
+
+/**
+ * Makes the calling thread known to the collector. Only needed by threads that neither
+ * came from pthread_create nor allocate before they hold a pointer. Idempotent. 0, or
+ * ENOMEM.
+ */
+GC_PUBLIC int gc_thread_register(void);
+
+/**
+ * Undoes gc_thread_register before the thread ends; its stack is no root from here.
+ * Happens by itself when a thread ends. A later allocation registers it again.
+ */
+GC_PUBLIC void gc_thread_unregister(void);
+
+/**
+ * Between the two the thread counts as stopped and gets no signal. It must not touch
+ * the heap or write collected pointers where they were not before gc_blocking_begin.
+ * Does not nest.
+ */
+GC_PUBLIC void gc_blocking_begin(void);
+GC_PUBLIC void gc_blocking_end(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* SPLITHEAP_GC_H */

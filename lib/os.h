@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The whole contract with the operating system and its C library. Meson picks the file
+ * that fulfils it; no other file asks which system this is.
+ *
+ * Nothing here allocates with malloc or takes a lock of ours. Memory functions return
+ * NULL (or false) when there is no memory; any other error is fatal with a message.
+ * errno stays as it was, whatever the outcome; nothing is a cancellation point.
+ */
+#ifndef SH_LIB_OS_H
+#define SH_LIB_OS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/atomic.h"
+#include "lib/compiler.h"
+
+/* Cells' pages; the system's may be larger, then purging rounds inward. */
+#define SH_PAGE_SHIFT 12
+#define SH_PAGE_SIZE ((size_t)1 << SH_PAGE_SHIFT)
+
+/* User addresses are below 2^SH_ADDRESS_BITS. */
+#define SH_ADDRESS_BITS 47
+
+/* ---- Memory ---- */
+
+/* Private zeroed memory, committed on touch; align: a power of two >= SH_PAGE_SIZE. */
+void *sh_os_map(size_t bytes, size_t align);
+
+/*
+ * A whole mapping. Where the kernel allows no more holes in the address space, its
+ * memory is given back and its addresses are lost.
+ */
+void sh_os_unmap(void *start, size_t bytes);
+
+/*
+ * [start, start + bytes) of memory from sh_os_map reads as zero, and its whole pages
+ * cost nothing until touched. (Of a mapped file's pages DONTNEED would bring back what
+ * the file holds: not for the user's areas.)
+ */
+void sh_os_purge(void *start, size_t bytes);
+
+/*
+ * Grows or shrinks a mapping of its own, which may move and keeps page alignment only.
+ * NULL: it stays as it was, for lack of memory or because the program cut it up
+ * (mprotect, mlock of a part), and can still be copied.
+ */
+void *sh_os_remap(void *start, size_t old_bytes, size_t new_bytes);
+
+/*
+ * Bytes that may still be mapped and used: the least of RLIMIT_AS and RLIMIT_DATA less
+ * what is used of each, the control groups' limits (v2 and v1) less what is used, and
+ * the system's available memory. Reads files under /proc and /sys: not for fast paths.
+ */
+size_t sh_os_memory_available(void);
+
+/* The same with those files under the directory `root`: for tests. */
+size_t sh_os_memory_available_under(const char *root);
+
+/* ---- Text and the end ---- */
+
+void sh_os_write_stderr(const char *text, size_t len);
+_Noreturn void sh_os_abort(void);
+
+/* ---- Time and waiting ---- */
+
+uint64_t sh_os_now_ns(void); /* monotonic */
+
+/* Sleeps while *word == value, until woken, interrupted, or (ns != 0) ns passed. */
+void sh_os_wait(_Atomic uint32_t *word, uint32_t value, uint64_t ns);
+void sh_os_wake(_Atomic uint32_t *word, uint32_t how_many);
+void sh_os_yield(void);
+
+#endif /* SH_LIB_OS_H */
