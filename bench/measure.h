@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What every workload prints about itself: time, peak memory, and a checksum of all
+ * that it read back, which must be the same under every allocator.
+ */
+#ifndef BENCH_MEASURE_H
+#define BENCH_MEASURE_H
+
+#include <stdint.h>
+#include <stdlib.h>
+
+/** Seconds on a clock that never goes back. */
+double bench_now(void);
+
+/**
+ * Prints one line of JSON: the seconds, this process's peak resident memory, the file
+ * that malloc comes from, and the checksum. Standard output is closed then.
+ */
+void bench_report(const char *workload, double seconds, uint64_t checksum);
+
+/** Says what is wrong and ends the program. */
+_Noreturn void bench_fail(const char *what);
+
+/** malloc and realloc that end the program rather than return NULL. */
+void *bench_malloc(size_t size);
+void *bench_realloc(void *ptr, size_t size);
+
+/** The next of a sequence of random numbers; `state` starts at anything but 0. */
+static inline uint64_t bench_random(uint64_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state;
+}
+
+/** Marks the first, middle and last byte of `size` bytes at `ptr`, from `tag`. */
+static inline void bench_touch(void *ptr, size_t size, uint64_t tag)
+{
+    unsigned char *bytes = ptr;
+
+    bytes[0] = (unsigned char)tag;
+    bytes[size / 2] = (unsigned char)(tag >> 8);
+    bytes[size - 1] = (unsigned char)(tag >> 16);
+}
+
+/** Those three bytes; in small objects they may be the same ones. */
+static inline uint64_t bench_read(const void *ptr, size_t size)
+{
+    const unsigned char *bytes = ptr;
+
+    return bytes[0] | (uint64_t)bytes[size / 2] << 8 | (uint64_t)bytes[size - 1] << 16;
+}
+
+#endif /* BENCH_MEASURE_H */
