@@ -361,17 +361,21 @@ static bool use_current(struct sh_cache *cache, struct sh_bin *bin)
     return false;
 }
 
+/* What others freed is looked at only now, so that much comes at once. */
+static bool use_other(struct sh_cache *cache, enum sh_kind kind, unsigned c)
+{
+    sh_remote_drain(cache);
+    return use_available(cache, kind, c) || use_adopted(cache, kind, c);
+}
+
 void *sh_cache_refill(struct sh_cache *cache, enum sh_kind kind, unsigned class_index,
                       bool tiny)
 {
     struct sh_bin *bin = &cache->bins[kind][class_index];
     void *cell = NULL;
     while (!cell) {
-        if (sh_load_relaxed(&cache->inbox))
-            sh_remote_drain(cache);
         refresh_lists(cache, kind, class_index);
-        if (!use_current(cache, bin) && !use_available(cache, kind, class_index) &&
-            !use_adopted(cache, kind, class_index) &&
+        if (!use_current(cache, bin) && !use_other(cache, kind, class_index) &&
             !use_new(cache, kind, class_index, tiny))
             break;
         cell = sh_bin_take(bin);

@@ -86,16 +86,25 @@ SH_INLINE void *sh_bin_take(struct sh_bin *bin)
     uintptr_t cell = bin->base + sh_ctz64(~alloc) * bin->cell_size;
     SH_KEEP(cell);
     sh_store_relaxed(&word->alloc, alloc | (alloc + 1));
+    if (cell == 0)
+        __builtin_unreachable(); /* so that callers need not ask again */
     return (void *)cell;
 }
 
-/* NULL: the slow path, sh_cache_alloc. `bytes` is at most SH_SMALL_MAX. */
-SH_INLINE void *sh_cache_take(enum sh_kind kind, size_t bytes)
+SH_INLINE struct sh_bin *sh_bin_of(enum sh_kind kind, size_t bytes)
 {
-    return sh_bin_take(&sh_my_cache->bins[kind][sh_size_class_of(bytes)]);
+    struct sh_bin *bin = &sh_my_cache->bins[kind][sh_size_class_of(bytes)];
+    __asm__("" : "+r"(bin)); /* one register, not its parts again and again */
+    return bin;
 }
 
-/* Frees a cell of the running thread's; false: the slow path, sh_cell_free. */
+/* NULL: the slow path, sh_heap_alloc. `bytes` is at most SH_SMALL_MAX. */
+SH_INLINE void *sh_cache_take(enum sh_kind kind, size_t bytes)
+{
+    return sh_bin_take(sh_bin_of(kind, bytes));
+}
+
+/* Frees a cell of the running thread's; false: the slow path, sh_heap_free. */
 SH_INLINE bool sh_cache_give(void *p)
 {
     struct sh_span *span = sh_page_map_lookup((uintptr_t)p);
@@ -107,17 +116,17 @@ SH_INLINE bool sh_cache_give(void *p)
     uint32_t cell = sh_divide((uintptr_t)p - span->base, span->reciprocal, &exact);
     if (SH_UNLIKELY(!exact))
         return false;
-    struct sh_word *word = &span->words[cell / 64];
+    struct sh_word *word = sh_span_word_of(span, cell);
     uint64_t alloc = sh_load_relaxed(&word->alloc);
-    uint64_t live = alloc & ~sh_load_relaxed(&word->remote);
-    if (SH_UNLIKELY(!(live >> (cell % 64) & 1)))
+    uint64_t bit = sh_cell_bit(cell);
+    if (SH_UNLIKELY(!(alloc & ~sh_load_relaxed(&word->remote) & bit)))
         return false;
     uint32_t used = span->used - (word != span->window);
     if (SH_UNLIKELY(used == span->wake))
         return false;
     span->used = used;
     SH_BARRIER();
-    sh_store_relaxed(&word->alloc, alloc & ~sh_cell_bit(cell));
+    sh_store_relaxed(&word->alloc, alloc ^ bit);
     SH_KEEP(p);
     return true;
 }

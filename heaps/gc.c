@@ -180,8 +180,7 @@ SH_PUBLIC void *gc_alloc(size_t n_bytes, unsigned alloc_flags)
 {
     if (SH_LIKELY(n_bytes - 1 < SH_SMALL_MAX)) {
         if (SH_LIKELY(alloc_flags == 0)) {
-            unsigned c = sh_size_class_of(n_bytes);
-            struct sh_bin *bin = &sh_my_cache->bins[SH_KIND_SCAN][c];
+            struct sh_bin *bin = sh_bin_of(SH_KIND_SCAN, n_bytes);
             void *p = sh_bin_take(bin);
             if (SH_LIKELY(p != NULL)) {
                 clear_cell(p, bin->cell_size);

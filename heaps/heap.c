@@ -263,7 +263,7 @@ void *sh_heap_alloc(const struct sh_request *request)
 
 /* ---- Finding ---- */
 
-enum sh_found sh_cell_find(const void *p, struct sh_cell *cell)
+SH_INLINE enum sh_found find(const void *p, struct sh_cell *cell)
 {
     uintptr_t address = (uintptr_t)p;
     struct sh_span *span = sh_page_map_lookup(address);
@@ -280,10 +280,15 @@ enum sh_found sh_cell_find(const void *p, struct sh_cell *cell)
     return live ? SH_FOUND_LIVE : SH_FOUND_DEAD;
 }
 
-static struct sh_cell find_live(const void *p, const char *call)
+enum sh_found sh_cell_find(const void *p, struct sh_cell *cell)
+{
+    return find(p, cell);
+}
+
+SH_INLINE struct sh_cell find_live(const void *p, const char *call)
 {
     struct sh_cell cell;
-    enum sh_found found = sh_cell_find(p, &cell);
+    enum sh_found found = find(p, &cell);
     if (SH_UNLIKELY(found != SH_FOUND_LIVE))
         sh_misuse_pointer(call, p, found);
     return cell;
@@ -307,36 +312,50 @@ static bool free_whole(struct sh_span *span)
     return true;
 }
 
+/* The cache of the running thread, also inside gc_lock; NULL: it has none. */
+SH_INLINE struct sh_cache *own_cache(void)
+{
+    return sh_tls.self ? sh_tls.self->cache : NULL;
+}
+
 /* False: somebody else freed it just now. */
-static bool free_cell(struct sh_cell cell)
+SH_INLINE bool free_cell(struct sh_cell cell)
 {
     struct sh_span *span = cell.span;
-    sh_table_clear(cell, &span->final_bits);
     if (span->state != SH_SPAN_SMALL)
         return free_whole(span);
-    struct sh_thread *self = sh_tls.self;
     struct sh_cache *owner = sh_span_owner(span);
-    if (!self || owner != self->cache)
+    if (SH_LIKELY(owner != own_cache()))
         return sh_remote_free(span, cell.index);
     sh_cache_free_own(owner, span, cell.index);
-    sh_cache_give_back(sh_cache_detach_dead(owner));
+    if (SH_UNLIKELY(owner->dead != NULL))
+        sh_cache_give_back(sh_cache_detach_dead(owner));
     return true;
 }
 
+/* The cell's rare bits go before it does; weak references hear of it while it is
+ * whole. */
+static SH_NOINLINE void clear_tables(void *p, struct sh_cell cell)
+{
+    if (sh_table_clear(cell, &cell.span->weak_bits))
+        gc_weakref_about_to_be_freed(p);
+    sh_critical_enter();
+    sh_table_clear(cell, &cell.span->final_bits);
+    sh_critical_leave();
+}
+
+/* Nothing here changes errno: lib/os.h keeps it. */
 void sh_heap_free(void *p, const char *call)
 {
-    int saved = errno;
     struct sh_cell cell = find_live(p, call);
-    /* The weak references go first, while the cell is whole. */
-    if (SH_UNLIKELY(sh_table_clear(cell, &cell.span->weak_bits)))
-        gc_weakref_about_to_be_freed(p);
+    if (SH_UNLIKELY(sh_load_relaxed(&cell.span->owner) & SH_OWNER_TABLES))
+        clear_tables(p, cell);
     sh_critical_enter();
     bool freed = free_cell(cell);
     sh_critical_leave();
     SH_KEEP(p);
     if (SH_UNLIKELY(!freed))
         sh_misuse_pointer(call, p, SH_FOUND_DEAD);
-    errno = saved;
 }
 
 /* ---- Resizing ---- */

@@ -42,7 +42,7 @@ void sh_size_class_init(void)
     for (unsigned c = 0; c < SH_CLASS_COUNT; c++, size = next_size(size)) {
         sh_size_classes[c] = (struct sh_size_class){
             .size = size,
-            .reciprocal = (uint32_t)((((uint64_t)1 << 32) + size - 1) / size),
+            .reciprocal = UINT64_MAX / size + 1,
             .pages = ordinary_pages(size),
             .min_pages = fewest_pages(size),
         };

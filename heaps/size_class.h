@@ -22,7 +22,7 @@
 
 struct sh_size_class {
     uint32_t size;       /* of a cell, bytes */
-    uint32_t reciprocal; /* ceil(2^32 / size) */
+    uint64_t reciprocal; /* ceil(2^64 / size) */
     uint16_t pages;      /* of a span in a heap of ordinary size */
     uint16_t min_pages;  /* of a span in a tiny heap: little waste, one cell at least */
 };
@@ -40,15 +40,17 @@ SH_INLINE unsigned sh_size_class_of(size_t bytes)
 }
 
 /*
- * offset / size by multiplication: the quotient, and in *exact whether nothing is
- * left. Right for every offset within a span of a class (tests/unit_size_class.c tries
- * them all); a reciprocal of 0 gives 0, not exact.
+ * offset / size by multiplication: the quotient, and in *exact whether nothing is left.
+ * With reciprocal = (2^64 + e) / size, e < size, the product of k * size + r is
+ * k * 2^64 + (k * e + r * reciprocal): right, and below the reciprocal for r = 0 only,
+ * as long as k * e is below it, which within a span it is by far. A reciprocal of 0
+ * gives 0, not exact.
  */
-SH_INLINE uint32_t sh_divide(uint64_t offset, uint32_t reciprocal, bool *exact)
+SH_INLINE uint32_t sh_divide(uint64_t offset, uint64_t reciprocal, bool *exact)
 {
-    uint64_t product = offset * reciprocal;
-    *exact = (uint32_t)product < reciprocal;
-    return (uint32_t)(product >> 32);
+    __extension__ unsigned __int128 product = (unsigned __int128)offset * reciprocal;
+    *exact = (uint64_t)product < reciprocal;
+    return (uint32_t)(product >> 64);
 }
 
 #endif /* SH_HEAPS_SIZE_CLASS_H */

@@ -72,7 +72,7 @@ struct sh_area;
 struct sh_span {
     /* Read by every free and by the marker; written at birth, `owner` at adoption. */
     uintptr_t base;      /* of cell 0 */
-    uint32_t reciprocal; /* 0 where there is one cell */
+    uint64_t reciprocal; /* 0 where there is one cell */
     uint32_t cell_count;
     _Atomic uintptr_t owner; /* a struct sh_cache *, or'ed with SH_OWNER_TABLES */
     size_t cell_size;        /* bytes; of a free run 0 */
@@ -154,6 +154,14 @@ SH_INLINE uintptr_t sh_span_cell(const struct sh_span *span, uint32_t cell)
 SH_INLINE uint64_t sh_cell_bit(uint32_t cell)
 {
     return (uint64_t)1 << (cell % 64);
+}
+
+/* The word of a cell: words[cell / 64], in two instructions. */
+SH_INLINE struct sh_word *sh_span_word_of(struct sh_span *span, uint32_t cell)
+{
+    _Static_assert(sizeof(struct sh_word) == 16, "64 cells are 16 bytes of table");
+    return (struct sh_word *)(void *)((char *)span->words +
+                                      ((cell >> 2) & ~(uint32_t)15));
 }
 
 SH_INLINE bool sh_span_collected(const struct sh_span *span)

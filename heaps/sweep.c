@@ -36,12 +36,6 @@ void sh_span_sweep(struct sh_span *span)
     span->epoch = sh_load_relaxed(&sh_epoch);
 }
 
-uint64_t sh_span_live(struct sh_span *span, uint32_t w)
-{
-    uint64_t live = sh_word_live(&span->words[w]);
-    return sh_span_sweep_due(span) ? live & span->marks[w] : live;
-}
-
 bool sh_span_is_empty(struct sh_span *span)
 {
     for (uint32_t w = 0; w < span->touched; w++)

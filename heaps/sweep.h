@@ -28,7 +28,11 @@ SH_INLINE void sh_span_sweep_if_due(struct sh_span *span)
 }
 
 /* The live cells of word w, those waiting to be swept left out. */
-uint64_t sh_span_live(struct sh_span *span, uint32_t w);
+SH_INLINE uint64_t sh_span_live(struct sh_span *span, uint32_t w)
+{
+    uint64_t live = sh_word_live(&span->words[w]);
+    return SH_UNLIKELY(sh_span_sweep_due(span)) ? live & span->marks[w] : live;
+}
 
 /* No cell is handed out. The owner, or the world stopped. */
 bool sh_span_is_empty(struct sh_span *span);
