@@ -12,6 +12,9 @@
 #include <vector>
 
 static const int objects = 10000;
+static const int handed_over = 100;
+
+static long *in_passing[handed_over];
 
 struct alignas(256) wide {
     char bytes[256];
@@ -38,6 +41,12 @@ static void churn()
         object(-1);
 }
 
+static void fill_in_passing()
+{
+    for (int i = 0; i < handed_over; i++)
+        in_passing[i] = object(i);
+}
+
 int main()
 {
     std::unique_ptr<int> plain(new int(1));
@@ -53,14 +62,22 @@ int main()
     for (long i = 0; i < objects; i++)
         kept.push_back(object(i));
 
+    /* The thread takes what is handed over; until the collection is over
+     * it does not call splitheap. */
+    fill_in_passing();
     std::atomic<int> stage(0);
-    std::atomic<bool> kept_by_thread(false);
+    std::atomic<int> kept_by_thread(0);
     std::thread thread([&] {
-        long *volatile mine = object(42);
+        long *volatile mine[handed_over];
+        for (int i = 0; i < handed_over; i++) {
+            mine[i] = in_passing[i];
+            in_passing[i] = nullptr;
+        }
         stage = 1;
         while (stage != 2)
             std::this_thread::yield();
-        kept_by_thread = *mine == 42;
+        for (int i = 0; i < handed_over; i++)
+            kept_by_thread += gc_nbytes(mine[i]) != 0 && *mine[i] == i;
     });
     while (stage != 1)
         std::this_thread::yield();
@@ -69,7 +86,7 @@ int main()
     stage = 2;
     thread.join();
 
-    if (!kept_by_thread)
+    if (kept_by_thread != handed_over)
         return failed("what another thread's stack reaches did not survive");
     for (long i = 0; i < objects; i++) {
         if (*kept[static_cast<std::size_t>(i)] != i)
