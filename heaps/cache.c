@@ -89,6 +89,7 @@ static bool is_releasable(struct sh_span *span)
 static void place(struct sh_cache *cache, struct sh_span *span)
 {
     if (is_releasable(span)) {
+        span->list = SH_LIST_DEAD;
         span->next = cache->dead;
         cache->dead = span;
     } else if (span->used <= wake_of_full(span)) {
@@ -124,7 +125,7 @@ static bool is_current(struct sh_cache *cache, struct sh_span *span)
 void sh_cache_take_back(struct sh_cache *cache, struct sh_span *span)
 {
     span->used -= sh_remote_take(span);
-    if (is_current(cache, span))
+    if (is_current(cache, span) || span->list == SH_LIST_DEAD)
         return;
     sh_cache_unlist(cache, span);
     place(cache, span);
@@ -493,14 +494,19 @@ void sh_cache_fork_child(struct sh_cache *mine)
     if (mine)
         mine->next = NULL;
     sh_store_relaxed(&sh_shared_cache.inbox, NULL);
-    if (mine)
+    sh_shared_cache.dead = NULL;
+    if (mine) {
         sh_store_relaxed(&mine->inbox, NULL);
+        mine->dead = NULL;
+    }
     for (struct sh_span *span = sh_span_first(); span; span = span->all_next) {
         struct sh_cache *owner = sh_span_owner(span);
         sh_store_relaxed(&span->queued, 0u);
         sh_store_relaxed(&span->remote_words, sh_low_bits64(sh_span_words(span)));
         if (span->state != SH_SPAN_SMALL || !owner)
             continue;
+        if (span->list == SH_LIST_DEAD)
+            span->list = SH_LIST_NONE;
         if (is_ours(owner, mine)) {
             sh_cache_take_back(owner, span);
             continue;

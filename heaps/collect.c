@@ -136,6 +136,7 @@ static void condemn(struct sh_span *span)
         sh_store_relaxed(&span->words[w].alloc, sh_span_tail(span, w));
     if (owner)
         sh_cache_unlist(owner, span);
+    span->list = SH_LIST_DEAD;
     span->next = collection.dead;
     collection.dead = span;
 }
@@ -149,7 +150,8 @@ static bool is_current(struct sh_span *span)
 static void condemn_dead(void)
 {
     for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
-        if (sh_span_collected(span) && !is_current(span) && wholly_dead(span))
+        if (sh_span_collected(span) && !is_current(span) &&
+            span->list != SH_LIST_DEAD && wholly_dead(span))
             condemn(span);
 }
 

@@ -410,6 +410,7 @@ void sh_run_give(struct sh_span *span)
     if (!span_to_run(span)) {
         /* The pages stay with an empty span that nobody owns; only address space is
          * lost, and a collected span is tried again by the next collection. */
+        span->list = SH_LIST_NONE;
         sh_store_relaxed(&span->owner, (uintptr_t)0);
         sh_lock_release(&sh_heap_lock);
         return;

@@ -58,6 +58,7 @@ enum sh_span_list {
     SH_LIST_NONE, /* current in its bin, or in nobody's hands */
     SH_LIST_AVAILABLE,
     SH_LIST_FULL,
+    SH_LIST_DEAD, /* about to be given back: no list's head, and nobody's to place */
     SH_LIST_COUNT
 };
 
