@@ -118,49 +118,6 @@ int sh_os_stop_signal(void)
     return SIGRTMAX - 6;
 }
 
-#if SH_TSAN
-/*
- * The thread sanitizer's sigaction would put off the handler until the thread calls
- * the C library, which a thread that computes never does; so the kernel is asked, and
- * wants a way back from the handler that the C library would have given.
- */
-struct kernel_sigaction {
-    sh_os_handler *handler;
-    unsigned long flags;
-    void (*restorer)(void);
-    uint64_t mask;
-};
-
-void sh_os_signal_return(void);
-__asm__(".text\n"
-        ".p2align 4\n"
-        "nop\n"
-        ".globl sh_os_signal_return\n"
-        ".hidden sh_os_signal_return\n"
-        ".type sh_os_signal_return, @function\n"
-        "sh_os_signal_return:\n"
-        "movq $15, %rax\n" /* rt_sigreturn */
-        "syscall\n"
-        ".size sh_os_signal_return, .-sh_os_signal_return\n");
-
-#define SA_RESTORER_FLAG 0x04000000
-
-static sh_os_handler *swap_handler(int signal, sh_os_handler *handler)
-{
-    struct kernel_sigaction new = {
-        .handler = handler,
-        .flags = SA_SIGINFO | SA_RESTART | SA_RESTORER_FLAG,
-        .restorer = sh_os_signal_return,
-        .mask = ~(uint64_t)0,
-    };
-    struct kernel_sigaction old = {0};
-    long result = syscall(
-        SYS_rt_sigaction, signal, handler ? &new : NULL, &old, KERNEL_MASK_BYTES);
-    if (result != 0)
-        sh_fatal("signal %d cannot be handled: error %d", signal, errno);
-    return old.handler;
-}
-#else
 /*
  * All signals are blocked in the handler, the C library's own included: asynchronous
  * cancellation would otherwise unwind a stopped thread. Not on the alternate stack,
@@ -175,6 +132,77 @@ static sh_os_handler *swap_handler(int signal, sh_os_handler *handler)
         sh_fatal("signal %d cannot be handled: error %d", signal, errno);
     return old.sa_sigaction;
 }
+
+#if SH_TSAN
+/*
+ * The thread sanitizer's sigaction puts a signal off until the thread calls the
+ * runtime; one that computes never does, nor one that waits for a mutex whose holder
+ * is stopped. So the kernel is asked, behind the sanitizer's back. Now a signal may
+ * come inside the runtime, which a stopped thread must not be in: it may hold locks
+ * there that the collector needs. The handler asks sh_os_may_park first.
+ *
+ * Not where the runtime is linked into the program, as Clang does it, and cannot be
+ * told from the rest: there the sanitizer's way has to do.
+ */
+struct kernel_sigaction {
+    sh_os_handler *handler;
+    unsigned long flags;
+    void (*restorer)(void);
+    uint64_t mask;
+};
+
+#define SA_RESTORER_FLAG 0x04000000
+
+/* The way back from the handler, which the C library would have given. */
+void sh_os_signal_return(void);
+__asm__(".pushsection .text\n"
+        ".p2align 4\n"
+        "nop\n"
+        ".globl sh_os_signal_return\n"
+        ".hidden sh_os_signal_return\n"
+        ".type sh_os_signal_return, @function\n"
+        "sh_os_signal_return:\n"
+        "movq $15, %rax\n" /* rt_sigreturn */
+        "syscall\n"
+        ".size sh_os_signal_return, .-sh_os_signal_return\n"
+        ".popsection\n");
+
+void __tsan_acquire(void *address);
+
+static struct sh_range runtime;
+
+static void install(int signal, sh_os_handler *handler)
+{
+    struct sh_range code = sh_os_mapping((uintptr_t)__tsan_acquire);
+    uintptr_t ours = (uintptr_t)sh_os_signal_return;
+    if (ours >= code.low && ours < code.high) {
+        swap_handler(signal, handler);
+        return;
+    }
+    runtime = code;
+    struct kernel_sigaction new = {handler, SA_SIGINFO | SA_RESTART | SA_RESTORER_FLAG,
+        sh_os_signal_return, ~(uint64_t)0};
+    if (syscall(SYS_rt_sigaction, signal, &new, NULL, KERNEL_MASK_BYTES) != 0)
+        sh_fatal("signal %d cannot be handled: error %d", signal, errno);
+}
+
+SH_NO_SANITIZE bool sh_os_may_park(const void *context)
+{
+    const ucontext_t *interrupted = context;
+    uintptr_t at = (uintptr_t)interrupted->uc_mcontext.gregs[REG_RIP];
+    return at < runtime.low || at >= runtime.high;
+}
+#else
+static void install(int signal, sh_os_handler *handler)
+{
+    swap_handler(signal, handler);
+}
+
+bool sh_os_may_park(const void *context)
+{
+    (void)context;
+    return true;
+}
 #endif
 
 static bool is_program_handler(sh_os_handler *handler)
@@ -188,7 +216,7 @@ int sh_os_signal_handle(int signal, sh_os_handler *handler)
     sh_os_handler *old = swap_handler(signal, NULL);
     if (is_program_handler(old) && old != handler)
         return EBUSY;
-    swap_handler(signal, handler);
+    install(signal, handler);
     return 0;
 }
 

@@ -6,7 +6,7 @@
  *
  * Nothing here takes a lock of ours. Functions marked (handler) may be called in the
  * stop signal's handler and while the world is stopped: they take no lock of the C
- * library's, keep errno, and are not seen by sanitizers.
+ * library's and keep errno.
  */
 #ifndef SH_LIB_OS_THREAD_H
 #define SH_LIB_OS_THREAD_H
@@ -53,6 +53,12 @@ typedef void sh_os_handler(int signal, siginfo_t *info, void *context);
  * calls restarted. 0, or EBUSY when the program already handles the signal.
  */
 int sh_os_signal_handle(int signal, sh_os_handler *handler);
+
+/*
+ * Whether the code that the signal interrupted may be stopped where it is; if not, the
+ * signal has to be sent again. (handler)
+ */
+bool sh_os_may_park(const void *context);
 
 /* Sends `signal` (0: none, only looks) to a thread of this process. 0; ESRCH: no such
  * thread; EAGAIN: too many signals wait, try later. (handler) */

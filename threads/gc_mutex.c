@@ -16,8 +16,8 @@
  * The nesting is the thread's own, in its record. A thread without one (after its last
  * destructor round, or where there was no memory for it) has a thread-local stand-in.
  *
- * Nobody sleeps here in a critical section: the stop signal ends the sleep, and the
- * word is looked at again.
+ * Nobody sleeps here in a critical section. Who sleeps counts as stopped, and need not
+ * be woken for a collection that is not for it to wait for.
  *
  * Locks: none. Any thread, outside critical sections.
  */
@@ -28,6 +28,7 @@
 #include "lib/check.h"
 #include "lib/os.h"
 #include "threads/registry.h"
+#include "threads/stop.h"
 
 #define COLLECTING ((uint32_t)1 << 31)
 #define WAITED_FOR ((uint32_t)1 << 30)
@@ -55,7 +56,20 @@ static bool *my_collecting(void)
 
 /* ---- The word ---- */
 
-/* Sleeps while the word has the bits of `seen` in the way; returns it anew. */
+/* As a thread inside gc_blocking_begin, unless it is one already (and forks). */
+static SH_NOINLINE void sleep_stopped(uint32_t seen)
+{
+    struct sh_thread *self = sh_tls.self;
+    if (self && sh_load_relaxed(&self->state) == SH_THREAD_BLOCKING)
+        self = NULL;
+    if (self)
+        sh_blocking_begin(__builtin_frame_address(0));
+    sh_os_wait(&word, seen, 0);
+    if (self)
+        sh_blocking_end();
+}
+
+/* Sleeps while the word is `seen`, which has bits in the way; returns it anew. */
 static uint32_t sleep_on(uint32_t seen)
 {
     SH_CHECK1(sh_tls.critical == 0);
@@ -64,7 +78,7 @@ static uint32_t sleep_on(uint32_t seen)
             return seen;
         seen |= WAITED_FOR;
     }
-    sh_os_wait(&word, seen, 0);
+    sleep_stopped(seen);
     return sh_load_relaxed(&word);
 }
 

@@ -3,6 +3,14 @@
 #ifndef SH_THREADS_LIFE_H
 #define SH_THREADS_LIFE_H
 
+#include <limits.h>
+
+#include "lib/compiler.h"
+
+/* The destructor round in which a thread leaves. The thread sanitizer forgets a thread
+ * in the last one. */
+#define SH_LIFE_ROUNDS (PTHREAD_DESTRUCTOR_ITERATIONS - SH_TSAN)
+
 /*
  * From here sh_thread_leave(true) is called when the calling thread ends. 0, or EAGAIN
  * (no key is left) or ENOMEM. May allocate. Idempotent.

@@ -163,7 +163,7 @@ struct sh_thread *sh_thread_enter(void)
 /* ---- Going ---- */
 
 /* Returns under the lock, in a critical section, with no stop under way. */
-static void lock_as_blocking(struct sh_thread *self)
+static SH_NOINLINE void lock_as_blocking(struct sh_thread *self)
 {
     sh_blocking_begin(__builtin_frame_address(0));
     sh_critical_enter();

@@ -65,9 +65,11 @@
  * sections too, and the collector asks while it holds no lock but the registry's, which
  * no registered thread waits for when RUNNING (see sh_thread_leave).
  *
- * The thread sanitizer sees neither the handler, which is installed behind its back and
- * not instrumented, nor the atomics in it: run inside the sanitizer's own functions, it
- * would find their locks held. The order is told to it in sh_critical_enter and leave.
+ * Under the thread sanitizer a thread may be inside its runtime when the signal comes,
+ * and is not parked there, for it may hold the runtime's locks, which the collector
+ * needs. It is asked again until it is found outside (see lib/os_linux_thread.c). Up to
+ * that question the handler is not instrumented; the rest is, so that the sanitizer
+ * sees the order that stopping makes.
  *
  * Locks: SH_RANK_REGISTRY, held from stop to resume.
  */
@@ -91,18 +93,16 @@ static _Atomic uint32_t pending;
 static _Atomic int stop_signal;
 static _Atomic bool in_use;
 
-uint32_t sh_stop_resumed;
-
 /* ---- In the stopped thread ---- */
 
-SH_NO_SANITIZE static void answer(void)
+static void answer(void)
 {
     /* Pairs with the acquire in await_answers. */
     if (sh_sub_seq_cst(&pending, 1) == 1)
         sh_os_park_wake(&pending);
 }
 
-SH_NO_SANITIZE static void wait_while(struct sh_thread *self, uint32_t state)
+static void wait_while(struct sh_thread *self, uint32_t state)
 {
     for (;;) {
         uint32_t seen = sh_load_acquire(&generation);
@@ -113,8 +113,7 @@ SH_NO_SANITIZE static void wait_while(struct sh_thread *self, uint32_t state)
     }
 }
 
-SH_NO_SANITIZE static void publish(
-    struct sh_thread *self, uintptr_t sp, struct sh_range alt)
+static void publish(struct sh_thread *self, uintptr_t sp, struct sh_range alt)
 {
     sh_store_relaxed(&self->stopped_sp, sp);
     self->alt_low = alt.low;
@@ -125,8 +124,7 @@ SH_NO_SANITIZE static void publish(
  * With all signals blocked. Everything at and above `sp` on the stack is as it was, and
  * holds the registers. Stops again where the next stop came before this one was left.
  */
-SH_NO_SANITIZE static void park(
-    struct sh_thread *self, uintptr_t sp, struct sh_range alt)
+static void park(struct sh_thread *self, uintptr_t sp, struct sh_range alt)
 {
     uint32_t state = SH_THREAD_WANTED;
     while (sh_cas_seq_cst(&self->state, &state, SH_THREAD_PARKED)) {
@@ -137,10 +135,26 @@ SH_NO_SANITIZE static void park(
     }
 }
 
-/*
- * SA_SIGINFO, all signals blocked, on whatever stack the thread was. The frame address
- * is below the signal frame; park's own frame, below it, holds nothing of the thread's.
- */
+/* Its frame lies below the caller's, into which the registers were spilled. `context`
+ * is the handler's, or NULL. */
+static SH_NOINLINE void park_below(struct sh_thread *self, const void *context)
+{
+    uintptr_t sp = (uintptr_t)__builtin_frame_address(0);
+    uint64_t mask = sh_os_signals_block();
+    park(self, sp, sh_os_alt_stack(context, sp));
+    sh_os_signals_restore(mask);
+}
+
+static SH_NOINLINE void spill_and_park(struct sh_thread *self, const void *context)
+{
+    int error = errno;
+    __builtin_unwind_init();
+    park_below(self, context);
+    SH_BARRIER();
+    errno = error;
+}
+
+/* On whatever stack the thread was. */
 SH_NO_SANITIZE static void on_signal(int signal, siginfo_t *info, void *context)
 {
     (void)signal;
@@ -148,43 +162,20 @@ SH_NO_SANITIZE static void on_signal(int signal, siginfo_t *info, void *context)
     struct sh_thread *self = sh_tls.self;
     if (!self)
         return;
-    if (sh_tls.critical) {
+    if (sh_tls.critical || !sh_os_may_park(context))
         sh_tls.stop_wanted = 1;
-        return;
-    }
-    int error = errno;
-    uintptr_t sp = (uintptr_t)__builtin_frame_address(0);
-    park(self, sp, sh_os_alt_stack(context, sp));
-    errno = error;
-}
-
-/* Its frame lies below the caller's, into which the registers were spilled. */
-SH_NO_SANITIZE static SH_NOINLINE void park_below(struct sh_thread *self)
-{
-    uintptr_t sp = (uintptr_t)__builtin_frame_address(0);
-    uint64_t mask = sh_os_signals_block();
-    park(self, sp, sh_os_alt_stack(NULL, sp));
-    sh_os_signals_restore(mask);
-}
-
-SH_NO_SANITIZE static SH_NOINLINE void spill_and_park(struct sh_thread *self)
-{
-    __builtin_unwind_init();
-    park_below(self);
-    SH_BARRIER();
+    else if (sh_load_relaxed(&self->state) == SH_THREAD_WANTED)
+        spill_and_park(self, context);
 }
 
 /* The signal that set stop_wanted may be of a stop that another way has answered. */
-SH_NO_SANITIZE void sh_stop_park_self(void)
+void sh_stop_park_self(void)
 {
     sh_tls.stop_wanted = 0;
     SH_BARRIER();
     struct sh_thread *self = sh_tls.self;
-    if (!self || sh_load_relaxed(&self->state) != SH_THREAD_WANTED)
-        return;
-    int error = errno;
-    spill_and_park(self);
-    errno = error;
+    if (self && sh_load_relaxed(&self->state) == SH_THREAD_WANTED)
+        spill_and_park(self, NULL);
 }
 
 /* ---- Blocking ---- */
@@ -206,7 +197,7 @@ SH_NO_SANITIZE static SH_NOINLINE void copy_frames(
 }
 
 /* With signals blocked, so that nothing comes between publishing and the swap. */
-SH_NO_SANITIZE static void become_blocking(struct sh_thread *self, uintptr_t sp)
+static void become_blocking(struct sh_thread *self, uintptr_t sp)
 {
     struct sh_range alt = sh_os_alt_stack(NULL, sp);
     for (;;) {
@@ -217,11 +208,11 @@ SH_NO_SANITIZE static void become_blocking(struct sh_thread *self, uintptr_t sp)
             return;
         if (state != SH_THREAD_WANTED)
             sh_fatal("gc_blocking_begin inside gc_blocking_begin");
-        park_below(self);
+        park_below(self, NULL);
     }
 }
 
-SH_NO_SANITIZE SH_NOINLINE void sh_blocking_begin(const void *frame)
+SH_NOINLINE void sh_blocking_begin(const void *frame)
 {
     struct sh_thread *self = sh_tls.self;
     if (!self)
@@ -229,7 +220,6 @@ SH_NO_SANITIZE SH_NOINLINE void sh_blocking_begin(const void *frame)
     SH_CHECK1(sh_tls.critical == 0);
     int error = errno;
     __builtin_unwind_init();
-    sh_tsan_release(self);
     /* The frame pointer and the return address that `frame` points to are gone too. */
     copy_frames(self, (uintptr_t)frame + 2 * sizeof(void *));
     uint64_t mask = sh_os_signals_block();
@@ -238,7 +228,7 @@ SH_NO_SANITIZE SH_NOINLINE void sh_blocking_begin(const void *frame)
     errno = error;
 }
 
-SH_NO_SANITIZE void sh_blocking_end(void)
+void sh_blocking_end(void)
 {
     struct sh_thread *self = sh_tls.self;
     if (!self)
@@ -253,7 +243,6 @@ SH_NO_SANITIZE void sh_blocking_end(void)
             sh_fatal("gc_blocking_end without gc_blocking_begin");
         wait_while(self, SH_THREAD_HELD);
     }
-    sh_tsan_acquire(&sh_stop_resumed);
     errno = error;
 }
 
@@ -295,10 +284,15 @@ void sh_stop_let_in(void)
 
 /* ---- In the collector ---- */
 
-/* A thread that does not answer is looked after this often. */
-#define LOOK_NS 100000000u
-#define LOOKS_BEFORE_RESEND 10
-#define LOOKS_BEFORE_REPORT 100
+/*
+ * After so long without an answer a thread is reported. Before, it is looked after a
+ * hundred times, and sent the signal again ten times, as the program's sigwait may have
+ * taken it; far more often where the first may have been refused. One signal too many
+ * does no harm.
+ */
+uint64_t sh_stop_patience_ns = 10000000000u;
+#define LOOKS (SH_TSAN ? 10000u : 100u)
+#define LOOKS_BEFORE_RESEND (SH_TSAN ? 1u : 10u)
 
 /* Whether the thread was running, and is WANTED now. */
 static bool ask(struct sh_thread *thread)
@@ -328,14 +322,21 @@ static void give_up(struct sh_thread *thread)
         sh_sub_seq_cst(&pending, 1);
 }
 
+/* Where too many signals wait, threads must run to take them; else await_answers sends
+ * it again. */
+#define SEND_TRIES 100
+
 static void send(struct sh_thread *thread, int signal)
 {
-    int error;
-    while ((error = sh_os_signal_thread(thread->tid, signal)) == EAGAIN)
-        sh_os_yield();
+    int error = EAGAIN;
+    for (int i = 0; i < SEND_TRIES && error == EAGAIN; i++) {
+        if (i > 0)
+            sh_os_yield();
+        error = sh_os_signal_thread(thread->tid, signal);
+    }
     if (error == ESRCH)
         give_up(thread);
-    else if (error != 0)
+    else if (error != 0 && error != EAGAIN)
         sh_fatal("signalling thread %u failed: error %d", thread->tid, error);
 }
 
@@ -358,7 +359,6 @@ static void report(const struct sh_thread *thread)
         (unsigned)thread->tid, signal_number());
 }
 
-/* A signal may have been taken by the program's sigwait; one too many does no harm. */
 static void look_after(struct sh_thread *thread, unsigned looks)
 {
     if (sh_load_relaxed(&thread->state) != SH_THREAD_WANTED)
@@ -367,31 +367,25 @@ static void look_after(struct sh_thread *thread, unsigned looks)
         give_up(thread);
     else
         send(thread, looks % LOOKS_BEFORE_RESEND == 0 ? signal_number() : 0);
-    if (looks == LOOKS_BEFORE_REPORT)
+    if (looks == LOOKS)
         report(thread);
 }
 
 static void await_answers(void)
 {
     unsigned looks = 0;
-    uint64_t since = sh_os_now_ns();
+    uint64_t pause = sh_stop_patience_ns / LOOKS, next = sh_os_now_ns() + pause;
     uint32_t left;
     /* Pairs with the lowering in answer. */
     while ((left = sh_load_acquire(&pending)) != 0) {
-        sh_os_wait(&pending, left, LOOK_NS);
-        if (sh_os_now_ns() - since < LOOK_NS * (uint64_t)(looks + 1))
+        sh_os_wait(&pending, left, pause);
+        if (sh_os_now_ns() < next)
             continue;
+        next += pause;
         looks++;
         for (struct sh_thread *t = sh_registry_first(); t; t = t->next)
             look_after(t, looks);
     }
-}
-
-/* So that the sanitizer sees what threads did before they stopped. */
-static void learn(void)
-{
-    for (struct sh_thread *t = sh_registry_first(); t; t = t->next)
-        sh_tsan_acquire(t);
 }
 
 void sh_world_stop(void)
@@ -407,7 +401,6 @@ void sh_world_stop(void)
     }
     sh_sub_seq_cst(&pending, 1);
     await_answers();
-    learn();
 }
 
 /* The release pairs with the acquires in wait_while and sh_blocking_end. */
@@ -423,7 +416,6 @@ static void let_go(struct sh_thread *thread)
 void sh_world_resume(void)
 {
     sh_assert_held(&sh_registry_lock);
-    sh_tsan_release(&sh_stop_resumed);
     for (struct sh_thread *t = sh_registry_first(); t; t = t->next)
         let_go(t);
     sh_add_seq_cst(&generation, 1);

@@ -38,8 +38,8 @@ void sh_stop_prepare(void);
 /* Chooses the signal, before it is in use; 0 or EBUSY. */
 int sh_stop_set_signal(int signal);
 
-/* How often threads that do not answer are looked after; for tests. */
-extern uint64_t sh_stop_look_ns;
+/* When a thread that does not answer is reported; for tests to shorten. */
+extern uint64_t sh_stop_patience_ns;
 
 /* The calling thread registers: see sh_stop_prepare. */
 void sh_stop_let_in(void);

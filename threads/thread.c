@@ -33,8 +33,7 @@ static _Atomic bool key_made;
 static void thread_ends(void *value)
 {
     uintptr_t round = (uintptr_t)value;
-    if (round < PTHREAD_DESTRUCTOR_ITERATIONS &&
-        pthread_setspecific(key, (void *)(round + 1)) == 0)
+    if (round < SH_LIFE_ROUNDS && pthread_setspecific(key, (void *)(round + 1)) == 0)
         return;
     sh_thread_leave(true);
 }

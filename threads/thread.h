@@ -65,39 +65,6 @@ enum sh_phase {
 
 extern SH_TLS struct sh_thread_tls sh_tls;
 
-/*
- * What the thread sanitizer is told. It cannot see our handler (see threads/stop.c), so
- * the order that stopping makes is stated once more where it can: what a thread did in
- * its critical sections comes before the collector's work, and that before what the
- * threads do in their next ones. Nothing is said of one thread and another.
- */
-#if SH_TSAN
-void __tsan_acquire(void *address);
-void __tsan_release(void *address);
-#endif
-
-SH_INLINE void sh_tsan_acquire(void *address)
-{
-#if SH_TSAN
-    if (address)
-        __tsan_acquire(address);
-#else
-    (void)address;
-#endif
-}
-
-SH_INLINE void sh_tsan_release(void *address)
-{
-#if SH_TSAN
-    if (address)
-        __tsan_release(address);
-#else
-    (void)address;
-#endif
-}
-
-extern uint32_t sh_stop_resumed; /* an address to speak of, never read */
-
 /* Parks the calling thread until the world resumes (threads/stop.c). */
 SH_COLD void sh_stop_park_self(void);
 
@@ -110,12 +77,10 @@ SH_INLINE void sh_critical_enter(void)
 {
     sh_tls.critical++;
     SH_BARRIER();
-    sh_tsan_acquire(&sh_stop_resumed);
 }
 
 SH_INLINE void sh_critical_leave(void)
 {
-    sh_tsan_release(sh_tls.self);
     SH_BARRIER();
     if (--sh_tls.critical == 0) {
         SH_BARRIER();

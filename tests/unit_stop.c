@@ -1,0 +1,647 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * threads/stop.h: threads in every state stop, stand still, and go on.
+ *
+ * Each worker steps a counter of its own wherever the protocol lets it run. While the
+ * world is stopped no counter may change.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <errno.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "lib/os_thread.h"
+#include "tests/child.h"
+#include "tests/threads.h"
+
+#define WORKERS_MAX 24
+
+struct worker {
+    _Atomic uint64_t steps;
+    _Atomic bool critical;
+    pthread_t thread;
+} SH_ALIGNED(SH_CACHE_LINE);
+
+static struct worker workers[WORKERS_MAX];
+static _Atomic bool over;
+
+/* As gc_blocking_begin does. */
+static SH_NOINLINE void blocking_begin(void)
+{
+    sh_blocking_begin(__builtin_frame_address(0));
+}
+
+static void step(struct worker *worker)
+{
+    sh_add_relaxed(&worker->steps, 1u);
+}
+
+/* ---- What workers do ---- */
+
+static void *spin(void *arg)
+{
+    sh_thread_enter();
+    errno = EDOM;
+    while (!sh_load_relaxed(&over)) {
+        step(arg);
+        MUST(errno == EDOM);
+    }
+    return NULL;
+}
+
+static int pipe_fds[2];
+
+static void *block_in_read(void *arg)
+{
+    char byte;
+    sh_thread_enter();
+    while (!sh_load_relaxed(&over)) {
+        MUST(read(pipe_fds[0], &byte, 1) == 1);
+        step(arg);
+    }
+    return NULL;
+}
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
+
+static void *wait_on_condition(void *arg)
+{
+    sh_thread_enter();
+    pthread_mutex_lock(&mutex);
+    while (!sh_load_relaxed(&over)) {
+        step(arg);
+        pthread_cond_wait(&condition, &mutex);
+    }
+    pthread_mutex_unlock(&mutex);
+    return NULL;
+}
+
+static void *poke(void *arg)
+{
+    sh_thread_enter();
+    while (!sh_load_relaxed(&over)) {
+        step(arg);
+        pthread_mutex_lock(&mutex);
+        pthread_cond_broadcast(&condition);
+        pthread_mutex_unlock(&mutex);
+        MUST(write(pipe_fds[1], "x", 1) == 1);
+        sleep_us(50);
+    }
+    return NULL;
+}
+
+static void *sleep_a_little(void *arg)
+{
+    struct timespec time = {0, 20000};
+    sh_thread_enter();
+    while (!sh_load_relaxed(&over)) {
+        step(arg);
+        nanosleep(&time, NULL);
+    }
+    return NULL;
+}
+
+static struct sh_lock lock = SH_LOCK_INIT(SH_RANK_HEAP);
+
+static void *be_critical(void *arg)
+{
+    struct worker *worker = arg;
+    sh_thread_enter();
+    errno = EDOM;
+    while (!sh_load_relaxed(&over)) {
+        step(worker);
+        sh_critical_enter();
+        sh_store_relaxed(&worker->critical, true);
+        sh_lock_acquire(&lock);
+        for (volatile int i = 0; i < 300; i++)
+            ;
+        sh_lock_release(&lock);
+        sh_critical_enter();
+        sh_critical_leave();
+        sh_store_relaxed(&worker->critical, false);
+        sh_critical_leave();
+        MUST(errno == EDOM);
+    }
+    return NULL;
+}
+
+static void *be_blocking(void *arg)
+{
+    sh_thread_enter();
+    errno = EDOM;
+    while (!sh_load_relaxed(&over)) {
+        step(arg);
+        blocking_begin();
+        for (volatile int i = 0; i < 300; i++)
+            ;
+        sh_blocking_end();
+        MUST(errno == EDOM);
+    }
+    return NULL;
+}
+
+static void *come_and_go(void *arg)
+{
+    while (!sh_load_relaxed(&over)) {
+        sh_thread_enter();
+        step(arg);
+        sh_thread_leave(false);
+    }
+    return NULL;
+}
+
+static void *live_briefly(void *arg)
+{
+    sh_thread_enter();
+    step(arg);
+    return NULL;
+}
+
+static void *have_children(void *arg)
+{
+    sh_thread_enter();
+    while (!sh_load_relaxed(&over))
+        join(start(live_briefly, arg));
+    return NULL;
+}
+
+static void on_user_signal(int signal)
+{
+    (void)signal;
+    for (volatile int i = 0; i < 300; i++)
+        ;
+}
+
+static void *signal_on_alt_stack(void *arg)
+{
+    static SH_TLS char stack[64 << 10];
+    stack_t alt = {.ss_sp = stack, .ss_size = sizeof stack};
+    sh_thread_enter();
+    sigaltstack(&alt, NULL);
+    while (!sh_load_relaxed(&over)) {
+        step(arg);
+        raise(SIGUSR2);
+    }
+    alt.ss_flags = SS_DISABLE;
+    sigaltstack(&alt, NULL);
+    return NULL;
+}
+
+static void *mask_signals(void *arg)
+{
+    sigset_t all, old;
+    sh_thread_enter();
+    sigfillset(&all);
+    while (!sh_load_relaxed(&over)) {
+        step(arg);
+        pthread_sigmask(SIG_BLOCK, &all, &old);
+        sh_critical_enter();
+        sh_critical_leave();
+        pthread_sigmask(SIG_SETMASK, &old, NULL);
+    }
+    return NULL;
+}
+
+/* ---- Stopping them ---- */
+
+static void start_worker(int i, void *(*routine)(void *))
+{
+    sh_store_relaxed(&workers[i].steps, 0);
+    sh_store_relaxed(&workers[i].critical, false);
+    workers[i].thread = start(routine, &workers[i]);
+}
+
+static void check_states(void)
+{
+    for (struct sh_thread *t = sh_registry_first(); t; t = t->next) {
+        uint32_t state = sh_load_relaxed(&t->state);
+        if (t != sh_tls.self)
+            assert_true(state == SH_THREAD_PARKED || state == SH_THREAD_HELD);
+    }
+}
+
+/* Long enough that a thread that was not stopped would step. */
+static void check_stillness(int count, unsigned us)
+{
+    uint64_t before[WORKERS_MAX];
+    for (int i = 0; i < count; i++)
+        before[i] = sh_load_relaxed(&workers[i].steps);
+    sleep_us(us);
+    for (int i = 0; i < count; i++)
+        assert_int_equal(sh_load_relaxed(&workers[i].steps), before[i]);
+}
+
+static void stop_and_check(int count, int times, unsigned us, bool critical_is_ours)
+{
+    for (int n = 0; n < times; n++) {
+        stop_to_collect();
+        check_states();
+        check_stillness(count, n % 8 ? us : us * 20);
+        for (int i = 0; critical_is_ours && i < count; i++)
+            assert_false(sh_load_relaxed(&workers[i].critical));
+        resume();
+        if (n % 3 == 0)
+            sleep_us((unsigned)n % 100);
+    }
+}
+
+static void finish(int count)
+{
+    for (int i = 0; i < count; i++) {
+        while (sh_load_relaxed(&workers[i].steps) == 0)
+            sleep_us(100);
+    }
+    sh_store_seq_cst(&over, true);
+    for (int i = 0; i < 100; i++) {
+        pthread_cond_broadcast(&condition);
+        MUST(write(pipe_fds[1], "x", 1) == 1);
+        sleep_us(100);
+    }
+    for (int i = 0; i < count; i++) {
+        join(workers[i].thread);
+    }
+    close(pipe_fds[0]);
+    close(pipe_fds[1]);
+    sh_store_seq_cst(&over, false);
+}
+
+/* SPLITHEAP_TEST_ROUNDS=n: n times as often. */
+static int rounds(void)
+{
+    const char *text = getenv("SPLITHEAP_TEST_ROUNDS");
+    return text ? atoi(text) : 1;
+}
+
+static void run(void *(*const *routines)(void *), int kinds, int count, int times)
+{
+    times *= rounds();
+    MUST(pipe(pipe_fds) == 0);
+    for (int i = 0; i < count; i++)
+        start_worker(i, routines[i % kinds]);
+    stop_and_check(count, times, 10, true);
+    finish(count);
+}
+
+static void run_one(void *(*routine)(void *))
+{
+    run(&routine, 1, 4, 200);
+}
+
+static void spinning_threads_stop(void **unused)
+{
+    run_one(spin);
+}
+
+static void threads_in_read_and_conditions_stop(void **unused)
+{
+    void *(*const routines[])(void *) = {block_in_read, wait_on_condition, poke};
+    run(routines, 3, 6, 200);
+}
+
+static void sleeping_threads_stop(void **unused)
+{
+    run_one(sleep_a_little);
+}
+
+static void critical_sections_end_first(void **unused)
+{
+    run_one(be_critical);
+}
+
+static void blocking_threads_count_as_stopped(void **unused)
+{
+    run_one(be_blocking);
+}
+
+static void threads_that_come_and_go_stop(void **unused)
+{
+    run_one(come_and_go);
+}
+
+static void threads_being_born_and_ending_stop(void **unused)
+{
+    run_one(have_children);
+}
+
+static void threads_on_alternate_stacks_stop(void **unused)
+{
+    struct sigaction action = {.sa_handler = on_user_signal, .sa_flags = SA_ONSTACK};
+    sigaction(SIGUSR2, &action, NULL);
+    run_one(signal_on_alt_stack);
+}
+
+static void threads_that_mask_signals_for_a_while_stop(void **unused)
+{
+    run_one(mask_signals);
+}
+
+static void all_kinds_stop_together(void **unused)
+{
+    void *(*const routines[])(void *) = {spin, block_in_read, wait_on_condition, poke,
+        sleep_a_little, be_critical, be_blocking, come_and_go, have_children,
+        signal_on_alt_stack, mask_signals};
+    run(routines, 11, 22, 50);
+}
+
+static void the_next_stop_may_follow_at_once(void **unused)
+{
+    void *(*const routines[])(void *) = {spin, be_critical, be_blocking};
+    for (int i = 0; i < 6; i++)
+        start_worker(i, routines[i % 3]);
+    MUST(pipe(pipe_fds) == 0);
+    for (int i = 0; i < 5000; i++) {
+        stop_to_collect();
+        resume();
+    }
+    finish(6);
+}
+
+static void *collect_often(void *arg)
+{
+    sh_thread_enter();
+    while (!sh_load_relaxed(&over)) {
+        stop_to_collect();
+        step(arg);
+        resume();
+        step(arg);
+    }
+    return NULL;
+}
+
+static void collectors_stop_each_other(void **unused)
+{
+    void *(*const routines[])(void *) = {collect_often, collect_often, spin};
+    run(routines, 3, 6, 200);
+}
+
+/* ---- One at a time ---- */
+
+static void a_world_of_one_stops(void **unused)
+{
+    stop_to_collect();
+    resume();
+    assert_int_equal(sh_tls.critical, 0);
+}
+
+static void *stop_unregistered(void *unused)
+{
+    sh_thread_leave(true);
+    stop_to_collect();
+    resume();
+    return NULL;
+}
+
+static void an_ended_thread_can_collect(void **unused)
+{
+    start_worker(0, spin);
+    join(start(stop_unregistered, NULL));
+    MUST(pipe(pipe_fds) == 0);
+    finish(1);
+}
+
+static _Atomic uint32_t stage;
+
+static void *block_and_come_back(void *unused)
+{
+    sh_thread_enter();
+    blocking_begin();
+    set_flag(&stage, 1);
+    await_flag(&stage, 2);
+    set_flag(&stage, 3);
+    sh_blocking_end();
+    set_flag(&stage, 4);
+    return NULL;
+}
+
+static void blocking_end_waits_for_the_world(void **unused)
+{
+    sh_store_relaxed(&stage, 0);
+    pthread_t thread = start(block_and_come_back, NULL);
+    await_flag(&stage, 1);
+    stop_to_collect();
+    set_flag(&stage, 2);
+    await_flag(&stage, 3);
+    sleep_us(20000);
+    assert_int_equal(sh_load_relaxed(&stage), 3);
+    resume();
+    await_flag(&stage, 4);
+    join(thread);
+}
+
+static void *be_born_late(void *born)
+{
+    sh_thread_enter();
+    set_flag(born, 1);
+    return NULL;
+}
+
+static void *create_one(void *born)
+{
+    sh_thread_enter();
+    sh_thread_leave(true);
+    set_flag(&stage, 1);
+    await_flag(&stage, 2);
+    return (void *)start(be_born_late, born);
+}
+
+static void nobody_is_born_into_a_stopped_world(void **unused)
+{
+    _Atomic uint32_t born = 0;
+    sh_store_relaxed(&stage, 0);
+    pthread_t parent = start(create_one, (void *)&born);
+    await_flag(&stage, 1);
+    stop_to_collect();
+    size_t count = sh_registry_count();
+    set_flag(&stage, 2);
+    sleep_us(20000);
+    assert_int_equal(sh_load_relaxed(&born), 0);
+    assert_int_equal(sh_registry_count(), count);
+    resume();
+    await_flag(&born, 1);
+    join((pthread_t)join(parent));
+}
+
+static void *vanish(void *unused)
+{
+    sh_thread_enter();
+    set_flag(&stage, 1);
+    await_flag(&stage, 2);
+    syscall(SYS_exit, 0);
+    return NULL;
+}
+
+static void vanish_in_child(void *unused)
+{
+    sh_store_relaxed(&stage, 0);
+    start(vanish, NULL);
+    await_flag(&stage, 1);
+    set_flag(&stage, 2);
+    sleep_us(20000);
+    for (int i = 0; i < 3; i++) {
+        stop_to_collect();
+        resume();
+    }
+}
+
+static void a_vanished_thread_is_given_up(void **unused)
+{
+    struct child child;
+    child_run(&child, vanish_in_child, NULL);
+    assert_string_equal(child.text, "");
+    assert_true(child_returned(&child));
+}
+
+static void *mask_until_told(void *unused)
+{
+    sigset_t all;
+    sh_thread_enter();
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, NULL);
+    set_flag(&stage, sh_os_thread_id());
+    sleep_us(500000);
+    pthread_sigmask(SIG_UNBLOCK, &all, NULL);
+    return NULL;
+}
+
+static void report_in_child(void *unused)
+{
+    sh_store_relaxed(&stage, 0);
+    sh_stop_patience_ns = 100000000;
+    sh_stop_prepare();
+    pthread_t thread = start(mask_until_told, NULL);
+    while (sh_load_relaxed(&stage) == 0)
+        sleep_us(100);
+    stop_to_collect();
+    resume();
+    join(thread);
+}
+
+static void a_thread_that_masks_signals_is_reported_once(void **unused)
+{
+    struct child child;
+    child_run(&child, report_in_child, NULL);
+    assert_true(child_returned(&child));
+    unsigned tid;
+    int signal, end = 0;
+    assert_int_equal(sscanf(child.text,
+                         "splitheap: thread %u has not stopped for 10 seconds; it may "
+                         "block signal %d\n%n",
+                         &tid, &signal, &end),
+        2);
+    assert_int_equal(end, strlen(child.text));
+    assert_int_equal(child.writes, 1);
+    assert_int_equal(signal, sh_os_stop_signal());
+}
+
+static void use_the_signal(void *unused)
+{
+    sh_stop_set_signal(SIGUSR2);
+    signal(SIGUSR2, on_user_signal);
+    stop_to_collect();
+}
+
+static void a_signal_of_the_programs_is_refused(void **unused)
+{
+    struct child child;
+    /* In a process that never stopped its world: see main. */
+    child_run(&child, use_the_signal, NULL);
+    assert_true(child_aborted_with(&child,
+        "splitheap: signal 12, which stops threads, is handled by the program\n"));
+}
+
+static void the_signal_can_be_chosen(void **unused)
+{
+    assert_int_equal(sh_stop_set_signal(SIGRTMIN + 3), 0);
+    stop_to_collect();
+    resume();
+    assert_int_equal(sh_stop_set_signal(SIGRTMIN + 4), EBUSY);
+    struct sigaction action;
+    sigaction(SIGRTMIN + 3, NULL, &action);
+    if (!SH_TSAN)
+        assert_ptr_not_equal(action.sa_handler, SIG_DFL);
+}
+
+static void in_child_choose(void *unused)
+{
+    the_signal_can_be_chosen(NULL);
+}
+
+static void the_signal_is_chosen_before_use(void **unused)
+{
+    struct child child;
+    child_run(&child, in_child_choose, NULL);
+    assert_true(child_returned(&child));
+}
+
+static void begin_twice(void *unused)
+{
+    blocking_begin();
+    blocking_begin();
+}
+
+static void end_alone(void *unused)
+{
+    sh_blocking_end();
+}
+
+static void blocking_is_begun_and_ended_in_turn(void **unused)
+{
+    struct child child;
+    child_run(&child, begin_twice, NULL);
+    assert_true(child_aborted_with(
+        &child, "splitheap: gc_blocking_begin inside gc_blocking_begin\n"));
+    child_run(&child, end_alone, NULL);
+    assert_true(child_aborted_with(
+        &child, "splitheap: gc_blocking_end without gc_blocking_begin\n"));
+}
+
+static void *block_unregistered(void *unused)
+{
+    sh_thread_leave(true);
+    blocking_begin();
+    sh_blocking_end();
+    return NULL;
+}
+
+static void blocking_means_nothing_to_an_unregistered_thread(void **unused)
+{
+    join(start(block_unregistered, NULL));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_signal_of_the_programs_is_refused),
+        cmocka_unit_test(the_signal_is_chosen_before_use),
+        cmocka_unit_test(a_thread_that_masks_signals_is_reported_once),
+        cmocka_unit_test(a_vanished_thread_is_given_up),
+        cmocka_unit_test(blocking_is_begun_and_ended_in_turn),
+        cmocka_unit_test(a_world_of_one_stops),
+        cmocka_unit_test(spinning_threads_stop),
+        cmocka_unit_test(threads_in_read_and_conditions_stop),
+        cmocka_unit_test(sleeping_threads_stop),
+        cmocka_unit_test(critical_sections_end_first),
+        cmocka_unit_test(blocking_threads_count_as_stopped),
+        cmocka_unit_test(threads_that_come_and_go_stop),
+        cmocka_unit_test(threads_being_born_and_ending_stop),
+        cmocka_unit_test(threads_on_alternate_stacks_stop),
+        cmocka_unit_test(threads_that_mask_signals_for_a_while_stop),
+        cmocka_unit_test(all_kinds_stop_together),
+        cmocka_unit_test(the_next_stop_may_follow_at_once),
+        cmocka_unit_test(collectors_stop_each_other),
+        cmocka_unit_test(an_ended_thread_can_collect),
+        cmocka_unit_test(blocking_end_waits_for_the_world),
+        cmocka_unit_test(nobody_is_born_into_a_stopped_world),
+        cmocka_unit_test(blocking_means_nothing_to_an_unregistered_thread),
+    };
+    sh_thread_enter();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
