@@ -5,7 +5,7 @@
 #include "heaps/run.h"
 
 enum {
-    EXACT = 16,          /* pages below this have a bucket each */
+    EXACT = 16,           /* pages below this have a bucket each */
     PER_DOUBLING_LOG = 2, /* beyond: four a doubling */
     BUCKETS = 192,
     WORDS = BUCKETS / 64,

@@ -17,7 +17,10 @@
 
 static struct sh_word full_word = {.alloc = ~(uint64_t)0, .remote = ~(uint64_t)0};
 
-#define MISS {.word = &full_word}
+#define MISS                                                                           \
+    {                                                                                  \
+        .word = &full_word                                                             \
+    }
 #define MISS_8 MISS, MISS, MISS, MISS, MISS, MISS, MISS, MISS
 #define MISS_72 MISS_8, MISS_8, MISS_8, MISS_8, MISS_8, MISS_8, MISS_8, MISS_8, MISS_8
 _Static_assert(SH_CLASS_COUNT == 72, "the initial caches list their bins");
@@ -28,8 +31,11 @@ struct sh_lock sh_shared_lock = SH_LOCK_INIT(SH_RANK_SHARED);
 SH_TLS struct sh_cache *sh_my_cache = &sh_empty_cache;
 _Atomic uint32_t sh_epoch;
 
-static struct sh_cache *caches;           /* in use; under the shared lock */
-static _Atomic size_t shared_available;   /* spans that could be adopted, about */
+/* Under the shared lock. Records of caches are never another type's memory: a late push
+ * to the inbox of one that is retired is passed on, there or in its next life. */
+static struct sh_cache *caches; /* in use */
+static struct sh_cache *retired;
+static _Atomic size_t shared_available; /* spans that could be adopted, about */
 
 /* A span of fewer free cells counts as full: a sixteenth. */
 static uint32_t wake_of_full(const struct sh_span *span)
@@ -78,11 +84,11 @@ void sh_cache_unlist(struct sh_cache *cache, struct sh_span *span)
 }
 
 /* An empty span goes, unless somebody is about to tell its owner of a remote free:
- * then it waits for that. */
+ * then it waits for that. `queued` is taken, so that nobody queues it from here on. */
 static bool is_releasable(struct sh_span *span)
 {
-    return span->used == 0 && !sh_load_seq_cst(&span->queued) &&
-           sh_span_is_empty(span);
+    return span->used == 0 && sh_span_is_empty(span) &&
+           !sh_exchange_seq_cst(&span->queued, 1u);
 }
 
 /* Puts a span that is on no list and not current where its live cells say. */
@@ -113,6 +119,8 @@ void sh_cache_give_back(struct sh_span *dead)
     while (dead) {
         struct sh_span *next = dead->next;
         sh_run_give(dead);
+        /* Its descriptor may have begun another life by now, and be missed there. */
+        sh_remote_deliver(dead);
         dead = next;
     }
 }
@@ -276,8 +284,8 @@ static void change_owner(struct sh_span *span, struct sh_cache *cache)
 {
     uintptr_t old = sh_load_relaxed(&span->owner);
     /* Pairs with deliver in heaps/remote.c; not a store, for a table may come. */
-    while (!sh_cas_weak_seq_cst(&span->owner, &old,
-                                (uintptr_t)cache | (old & SH_OWNER_TABLES))) {
+    while (!sh_cas_weak_seq_cst(
+        &span->owner, &old, (uintptr_t)cache | (old & SH_OWNER_SLOW))) {
     }
 }
 
@@ -302,8 +310,8 @@ static bool use_adopted(struct sh_cache *cache, enum sh_kind kind, unsigned c)
 {
     if (cache == &sh_shared_cache)
         return false;
-    while (sh_load_relaxed(&shared_available) ||
-           sh_load_relaxed(&sh_shared_cache.inbox)) {
+    while (
+        sh_load_relaxed(&shared_available) || sh_load_relaxed(&sh_shared_cache.inbox)) {
         if (!adopt_one(cache, kind, c))
             return false;
         if (use_available(cache, kind, c))
@@ -369,8 +377,8 @@ static bool use_other(struct sh_cache *cache, enum sh_kind kind, unsigned c)
     return use_available(cache, kind, c) || use_adopted(cache, kind, c);
 }
 
-void *sh_cache_refill(struct sh_cache *cache, enum sh_kind kind, unsigned class_index,
-                      bool tiny)
+void *sh_cache_refill(
+    struct sh_cache *cache, enum sh_kind kind, unsigned class_index, bool tiny)
 {
     struct sh_bin *bin = &cache->bins[kind][class_index];
     void *cell = NULL;
@@ -385,6 +393,11 @@ void *sh_cache_refill(struct sh_cache *cache, enum sh_kind kind, unsigned class_
 }
 
 /* ---- Caches ---- */
+
+void sh_cache_select(struct sh_thread *self)
+{
+    sh_my_cache = self->cache && !self->lock_depth ? self->cache : &sh_empty_cache;
+}
 
 void sh_cache_init(struct sh_cache *cache)
 {
@@ -401,13 +414,17 @@ void sh_cache_init(struct sh_cache *cache)
 
 struct sh_cache *sh_cache_new(void)
 {
-    struct sh_cache *cache = sh_meta_alloc(sizeof *cache);
-    if (!cache)
-        return NULL;
-    sh_cache_init(cache);
     sh_lock_acquire(&sh_shared_lock);
-    cache->next = caches;
-    caches = cache;
+    struct sh_cache *cache = retired;
+    if (cache)
+        retired = cache->next;
+    else
+        cache = sh_meta_alloc(sizeof *cache);
+    if (cache) {
+        sh_cache_init(cache);
+        cache->next = caches;
+        caches = cache;
+    }
     sh_lock_release(&sh_shared_lock);
     return cache;
 }
@@ -447,6 +464,8 @@ static void forget(struct sh_cache *cache)
     while (*link != cache)
         link = &(*link)->next;
     *link = cache->next;
+    cache->next = retired;
+    retired = cache;
 }
 
 void sh_cache_retire(struct sh_cache *cache)
@@ -459,12 +478,12 @@ void sh_cache_retire(struct sh_cache *cache)
             leave_bin(cache, kind, c);
     sh_remote_pass_on(cache);
     sh_remote_drain(&sh_shared_cache);
+    struct sh_span *own_dead = sh_cache_detach_dead(cache);
     forget(cache);
     struct sh_span *dead = sh_cache_detach_dead(&sh_shared_cache);
     sh_lock_release(&sh_shared_lock);
-    sh_cache_give_back(sh_cache_detach_dead(cache));
+    sh_cache_give_back(own_dead);
     sh_cache_give_back(dead);
-    sh_meta_free(cache, sizeof *cache);
 }
 
 /* ---- Fork ---- */
@@ -484,37 +503,56 @@ static bool is_ours(struct sh_cache *owner, struct sh_cache *mine)
     return owner == &sh_shared_cache || (mine && owner == mine);
 }
 
+/* All inboxes are emptied, for whoever was pushing or passing on is no more; what they
+ * notified of is found in the words. */
+static void keep_cache(struct sh_cache *mine)
+{
+    while (caches) {
+        struct sh_cache *cache = caches;
+        caches = cache->next;
+        cache->next = retired;
+        if (cache != mine)
+            retired = cache;
+    }
+    for (struct sh_cache *cache = retired; cache; cache = cache->next)
+        sh_store_relaxed(&cache->inbox, NULL);
+    sh_store_relaxed(&sh_shared_cache.inbox, NULL);
+    sh_shared_cache.dead = NULL;
+    if (!mine)
+        return;
+    sh_store_relaxed(&mine->inbox, NULL);
+    mine->dead = NULL;
+    mine->next = NULL;
+    caches = mine;
+}
+
+static void keep_span(struct sh_span *span, struct sh_cache *mine)
+{
+    struct sh_cache *owner = sh_span_owner(span);
+    sh_store_relaxed(&span->queued, 0u);
+    sh_store_relaxed(&span->remote_words, sh_low_bits64(sh_span_words(span)));
+    if (span->state != SH_SPAN_SMALL || !owner)
+        return;
+    if (span->list == SH_LIST_DEAD)
+        span->list = SH_LIST_NONE;
+    if (is_ours(owner, mine)) {
+        sh_cache_take_back(owner, span);
+        return;
+    }
+    change_owner(span, &sh_shared_cache);
+    recount(span);
+    span->used -= sh_remote_take(span);
+    span->list = SH_LIST_NONE;
+    place(&sh_shared_cache, span);
+}
+
 /*
  * A thread that is no more may have been anywhere in a slow path. Its cells' bits are
  * right at any time; its lists, counts, and the spans it was about to queue are not.
  */
 void sh_cache_fork_child(struct sh_cache *mine)
 {
-    caches = mine;
-    if (mine)
-        mine->next = NULL;
-    sh_store_relaxed(&sh_shared_cache.inbox, NULL);
-    sh_shared_cache.dead = NULL;
-    if (mine) {
-        sh_store_relaxed(&mine->inbox, NULL);
-        mine->dead = NULL;
-    }
-    for (struct sh_span *span = sh_span_first(); span; span = span->all_next) {
-        struct sh_cache *owner = sh_span_owner(span);
-        sh_store_relaxed(&span->queued, 0u);
-        sh_store_relaxed(&span->remote_words, sh_low_bits64(sh_span_words(span)));
-        if (span->state != SH_SPAN_SMALL || !owner)
-            continue;
-        if (span->list == SH_LIST_DEAD)
-            span->list = SH_LIST_NONE;
-        if (is_ours(owner, mine)) {
-            sh_cache_take_back(owner, span);
-            continue;
-        }
-        change_owner(span, &sh_shared_cache);
-        recount(span);
-        span->used -= sh_remote_take(span);
-        span->list = SH_LIST_NONE;
-        place(&sh_shared_cache, span);
-    }
+    keep_cache(mine);
+    for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
+        keep_span(span, mine);
 }

@@ -104,14 +104,18 @@ SH_INLINE void *sh_cache_take(enum sh_kind kind, size_t bytes)
     return sh_bin_take(sh_bin_of(kind, bytes));
 }
 
-/* Frees a cell of the running thread's; false: the slow path, sh_heap_free. */
+/* Frees a cell that another cache owns (heaps/remote.c); false: the slow path. */
+bool sh_remote_give(struct sh_span *span, void *p, uintptr_t owner);
+
+/* Frees the small cell at p; false: the slow path, sh_heap_free. */
 SH_INLINE bool sh_cache_give(void *p)
 {
     struct sh_span *span = sh_page_map_lookup((uintptr_t)p);
     if (SH_UNLIKELY(!span))
         return false;
-    if (SH_UNLIKELY(sh_load_relaxed(&span->owner) != (uintptr_t)sh_my_cache))
-        return false;
+    uintptr_t owner = sh_load_relaxed(&span->owner);
+    if (SH_UNLIKELY(owner != (uintptr_t)sh_my_cache))
+        return sh_remote_give(span, p, owner);
     bool exact;
     uint32_t cell = sh_divide((uintptr_t)p - span->base, span->reciprocal, &exact);
     if (SH_UNLIKELY(!exact))
@@ -138,6 +142,10 @@ void sh_cache_init(struct sh_cache *cache);
 /* A new cache in use, or NULL: no memory. */
 struct sh_cache *sh_cache_new(void);
 
+/* Chooses what the calling thread's fast paths use: its cache, or, inside gc_lock and
+ * while it collects, the empty one, so that they miss. */
+void sh_cache_select(struct sh_thread *self);
+
 /* Hands a cache's spans to the shared cache and forgets it. */
 void sh_cache_retire(struct sh_cache *cache);
 
@@ -147,8 +155,8 @@ struct sh_cache *sh_cache_first(void);
 
 /* Finds the bin a new window and takes a cell of it. NULL: the heap has no run. `tiny`
  * lets it make do with as small a run as there is. */
-void *sh_cache_refill(struct sh_cache *cache, enum sh_kind kind, unsigned class_index,
-                      bool tiny);
+void *sh_cache_refill(
+    struct sh_cache *cache, enum sh_kind kind, unsigned class_index, bool tiny);
 
 /* Frees the live cell, of which the cache is the owner. */
 void sh_cache_free_own(struct sh_cache *cache, struct sh_span *span, uint32_t cell);

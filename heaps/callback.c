@@ -66,8 +66,8 @@ static bool dequeue(struct entry *entry)
 
 /* ---- Gathering ---- */
 
-static void gather_cell(struct sh_span *span, uint32_t w, uint64_t bit, bool final,
-                        bool weak)
+static void gather_cell(
+    struct sh_span *span, uint32_t w, uint64_t bit, bool final, bool weak)
 {
     uintptr_t start = sh_span_cell(span, w * 64 + sh_ctz64(bit));
     struct entry entry = {.object = (void *)start, .final = final, .weak = weak};
@@ -92,8 +92,8 @@ static void gather_word(struct sh_span *span, uint32_t w)
 /* What could not be queued keeps its bits and has to live on. */
 static void mark_left_over(struct sh_marker *marker, struct sh_span *span, uint32_t w)
 {
-    uint64_t left = sh_table_word(&span->final_bits, w) |
-                    sh_table_word(&span->weak_bits, w);
+    uint64_t left =
+        sh_table_word(&span->final_bits, w) | sh_table_word(&span->weak_bits, w);
     left &= sh_word_live(&span->words[w]) & ~span->marks[w];
     for (; left; left &= left - 1) {
         uintptr_t start = sh_span_cell(span, w * 64 + sh_ctz64(left));
@@ -103,8 +103,8 @@ static void mark_left_over(struct sh_marker *marker, struct sh_span *span, uint3
 
 static bool has_tables(struct sh_span *span)
 {
-    return sh_span_collected(span) && (sh_load_acquire(&span->final_bits) ||
-                                       sh_load_acquire(&span->weak_bits));
+    return sh_span_collected(span) &&
+           (sh_load_acquire(&span->final_bits) || sh_load_acquire(&span->weak_bits));
 }
 
 void sh_callback_gather(struct sh_marker *marker)
@@ -123,8 +123,7 @@ void sh_callback_gather(struct sh_marker *marker)
 void sh_callback_mark_queued(struct sh_marker *marker)
 {
     for (struct chunk *chunk = first; chunk; chunk = chunk->next)
-        sh_mark_range(marker, chunk->entries + chunk->from,
-                      chunk->entries + chunk->to);
+        sh_mark_range(marker, chunk->entries + chunk->from, chunk->entries + chunk->to);
     sh_mark_drain(marker);
 }
 

@@ -3,8 +3,9 @@
  * The phases of a collection. See heaps/collect.h.
  *
  * From sh_world_stop to sh_world_resume every other registered thread stands outside
- * critical sections: all lists and inboxes are whole, no lock of the heap is held, and
- * no thread is inside a remote free. The collecting thread is in a critical section.
+ * critical sections: its cache's lists are whole, it holds no lock of the heap, and it
+ * is not inside a remote free; but it may be in the middle of a fast path, whose store
+ * comes when it goes on. The collecting thread is in a critical section.
  */
 #include "heaps/collect.h"
 
@@ -68,14 +69,37 @@ static void heap_bounds(uintptr_t *low, uintptr_t *high)
         *low = 0;
 }
 
+/*
+ * A thread without a record is not stopped; it works on the shared cache and on areas
+ * under these locks. Nothing is called out to, and nothing else is locked, under them
+ * but metadata memory.
+ */
+static void lock_heap(void)
+{
+    sh_lock_acquire(&sh_shared_lock);
+    sh_lock_acquire(&sh_heap_lock);
+}
+
+static void unlock_heap(void)
+{
+    sh_lock_release(&sh_heap_lock);
+    sh_lock_release(&sh_shared_lock);
+}
+
+/*
+ * Inboxes are left alone: to take another thread's cells back while it stands in the
+ * middle of a fast path could be undone by its late store, and malloc'd cells have no
+ * sweep to mend that. What is live is exact without.
+ */
 static void prepare(void)
 {
     uintptr_t low, high;
-    each_cache(sh_remote_drain);
+    lock_heap();
     each_cache(sh_pace_flush);
     for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
         prepare_span(span);
     heap_bounds(&low, &high);
+    unlock_heap();
     sh_marker_init(&collection.marker, low, high);
     collection.dead = NULL;
 }
@@ -108,10 +132,16 @@ static void mark_explicit(struct sh_marker *marker)
             mark_live_cells(marker, span);
 }
 
-static void mark_roots(struct sh_marker *marker)
+/* Roots that belong to threads and loaded objects. */
+static void mark_outer_roots(struct sh_marker *marker)
 {
     sh_scan_self(mark_range, marker);
     sh_scan_static_roots(mark_range, marker);
+}
+
+/* Roots in the heap itself. */
+static void mark_inner_roots(struct sh_marker *marker)
+{
     mark_explicit(marker);
     sh_callback_mark_queued(marker);
 }
@@ -124,7 +154,21 @@ static bool wholly_dead(struct sh_span *span)
     uint64_t marked = 0;
     for (uint32_t w = 0; w < span->touched; w++)
         marked |= span->marks[w];
-    return !marked && !sh_load_relaxed(&span->queued);
+    /* As in heaps/cache.c: who releases a span takes `queued`. */
+    return !marked && !sh_exchange_seq_cst(&span->queued, 1u);
+}
+
+/* Until a span with dead cells is swept, frees take the slow path, which sees a stale
+ * pointer to one of them. */
+SH_NO_SANITIZE
+static void guard_dead_cells(struct sh_span *span)
+{
+    uint64_t dead = 0;
+    for (uint32_t w = 0; w < span->touched; w++)
+        dead |= sh_load_relaxed(&span->words[w].alloc) & ~span->marks[w] &
+                ~sh_span_tail(span, w);
+    if (dead)
+        sh_or_seq_cst(&span->owner, SH_OWNER_SLOW);
 }
 
 /* Takes a wholly dead span from its owner, to be given back when the world runs. */
@@ -147,12 +191,14 @@ static bool is_current(struct sh_span *span)
     return owner && owner->bins[span->kind][span->class_index].span == span;
 }
 
-static void condemn_dead(void)
+static void bury_span(struct sh_span *span)
 {
-    for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
-        if (sh_span_collected(span) && !is_current(span) &&
-            span->list != SH_LIST_DEAD && wholly_dead(span))
-            condemn(span);
+    if (!sh_span_collected(span) || span->list == SH_LIST_DEAD)
+        return;
+    if (!is_current(span) && wholly_dead(span))
+        condemn(span);
+    else
+        guard_dead_cells(span);
 }
 
 /* Free cells of windows count as marked: they may be handed out before the sweep. */
@@ -173,7 +219,8 @@ static void mark_windows(struct sh_cache *cache)
 /* From here on spans of collected kinds are due to be swept. */
 static void end_epoch(void)
 {
-    condemn_dead();
+    for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
+        bury_span(span);
     each_cache(mark_windows);
     sh_add_relaxed(&sh_epoch, 1u);
     sh_pace_collected(collection.marker.live_bytes);
@@ -190,6 +237,7 @@ void sh_collect_start(void)
         ignored++;
         return;
     }
+    sh_cache_select(self);
     prepare();
     sh_scan_stopped_threads(mark_range, &collection.marker);
 }
@@ -209,6 +257,7 @@ static void resume(void)
     sh_cache_give_back(dead);
     sh_critical_leave();
     sh_gc_mutex_collect_end();
+    sh_cache_select(sh_tls.self);
 }
 
 void sh_collect_end(void)
@@ -217,9 +266,12 @@ void sh_collect_end(void)
         ignored--;
         return;
     }
-    mark_roots(&collection.marker);
+    mark_outer_roots(&collection.marker);
+    lock_heap();
+    mark_inner_roots(&collection.marker);
     sh_callback_gather(&collection.marker);
     end_epoch();
+    unlock_heap();
     resume();
     /* A callback that collects means it. */
     bool was_automatic = automatic;
@@ -258,10 +310,12 @@ static void collect_without_roots(bool gather)
     sh_critical_enter();
     sh_world_stop();
     prepare();
+    lock_heap();
     sh_callback_mark_queued(&collection.marker);
     if (gather)
         sh_callback_gather(&collection.marker);
     end_epoch();
+    unlock_heap();
     resume();
 }
 

@@ -45,7 +45,7 @@ static SH_NOINLINE void *new_slow(size_t size, size_t alignment, bool nothrow)
     if (std_throw_bad_alloc)
         std_throw_bad_alloc();
     sh_fatal("operator new(%zu): no memory, and no C++ runtime to throw bad_alloc with",
-             size);
+        size);
 }
 
 static inline void *new_plain(size_t size, bool nothrow)

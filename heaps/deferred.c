@@ -45,21 +45,40 @@ bool sh_deferred_add(void *p)
         chunk->pointers[chunk->count++] = p;
     else if (!sh_span_collected(cell.span))
         sh_print(&sh_stderr_sink,
-                 "splitheap: gc_free(%p): inside gc_lock and no memory to put it off; "
-                 "it is never freed\n",
-                 p);
+            "splitheap: gc_free(%p): inside gc_lock and no memory to put it off; "
+            "it is never freed\n",
+            p);
     return true;
+}
+
+static void drop_chunk(struct sh_thread *self)
+{
+    struct chunk *chunk = self->deferred;
+    self->deferred = chunk->next;
+    sh_critical_enter();
+    sh_meta_free(chunk, sizeof *chunk);
+    sh_critical_leave();
 }
 
 void sh_deferred_free(struct sh_thread *self)
 {
     struct chunk *chunk;
     while ((chunk = self->deferred)) {
-        self->deferred = chunk->next;
-        while (chunk->count)
-            sh_heap_free(chunk->pointers[--chunk->count], "gc_free");
-        sh_critical_enter();
-        sh_meta_free(chunk, sizeof *chunk);
-        sh_critical_leave();
+        /* Taken off first: freeing may call out, and back in. */
+        void *p = chunk->count ? chunk->pointers[--chunk->count] : NULL;
+        if (p)
+            sh_heap_free(p, "gc_free");
+        else
+            drop_chunk(self);
     }
+}
+
+void sh_deferred_leave(struct sh_thread *self)
+{
+    struct sh_cell cell;
+    struct chunk *chunk;
+    for (; (chunk = self->deferred); drop_chunk(self))
+        while (chunk->count)
+            if (sh_cell_find(chunk->pointers[--chunk->count], &cell) == SH_FOUND_LIVE)
+                sh_heap_free(chunk->pointers[chunk->count], "gc_free");
 }

@@ -12,6 +12,10 @@
  * is then lost to reuse, and said so. */
 bool sh_deferred_add(void *p);
 
+/* The thread ends inside gc_lock, in a critical section: frees what was put off and
+ * still lives, for a collection may have begun. */
+void sh_deferred_leave(struct sh_thread *self);
+
 /* Frees what was put off. */
 void sh_deferred_free(struct sh_thread *self);
 

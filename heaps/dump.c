@@ -19,10 +19,10 @@
 
 /* What was read of the heap at an address. */
 struct view {
-    uintptr_t start;      /* of what was read; 0: there is nothing more */
-    uintptr_t area, end;  /* the area it lies in */
+    uintptr_t start;     /* of what was read; 0: there is nothing more */
+    uintptr_t area, end; /* the area it lies in */
     bool from_user, huge;
-    size_t free_lines;    /* whole lines of a free run; 0: `line` was filled in */
+    size_t free_lines; /* whole lines of a free run; 0: `line` was filled in */
     char line[LINE_BLOCKS];
 };
 
@@ -86,7 +86,7 @@ static void print_area(const struct sh_sink *sink, const struct view *view)
 {
     const char *origin = view->from_user ? "given" : view->huge ? "huge" : "mapped";
     sh_print(sink, "GC memory area %p to %p, %s:\n", (void *)view->area,
-             (void *)view->end, origin);
+        (void *)view->end, origin);
 }
 
 static void print_view(const struct sh_sink *sink, const struct view *view)

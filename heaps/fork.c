@@ -5,7 +5,6 @@
 #include "heaps/cache.h"
 #include "heaps/callback.h"
 #include "heaps/run.h"
-#include "lib/meta.h"
 
 void sh_heap_fork_prepare(void)
 {
@@ -27,9 +26,7 @@ void sh_heap_fork_child(struct sh_thread *gone)
     sh_lock_reset(&sh_callback_lock);
     sh_lock_reset(&sh_shared_lock);
     sh_cache_fork_child(sh_tls.self ? sh_tls.self->cache : NULL);
-    for (; gone; gone = gone->next)
-        if (gone->cache)
-            sh_meta_free(gone->cache, sizeof(struct sh_cache));
+    (void)gone; /* their caches are among all caches */
     sh_cache_give_back(sh_cache_detach_dead(&sh_shared_cache));
     if (sh_tls.self)
         sh_cache_give_back(sh_cache_detach_dead(sh_tls.self->cache));

@@ -30,18 +30,19 @@ static void add_area(const char *call, void *start, void *end)
     uintptr_t low = sh_round_up((uintptr_t)start, SH_PAGE_SIZE);
     uintptr_t high = sh_round_down((uintptr_t)end, SH_PAGE_SIZE);
     if ((uintptr_t)start >= (uintptr_t)end || low >= high || low < (uintptr_t)start)
-        sh_fatal("%s(%p, %p): no whole page of %zu bytes lies between; give start < end "
-                 "and two pages at least",
-                 call, start, end, SH_PAGE_SIZE);
+        sh_fatal(
+            "%s(%p, %p): no whole page of %zu bytes lies between; give start < end "
+            "and two pages at least",
+            call, start, end, SH_PAGE_SIZE);
     if ((high - 1) >> SH_ADDRESS_BITS)
         sh_fatal("%s(%p, %p): beyond the %d-bit addresses that the heap can map", call,
-                 start, end, SH_ADDRESS_BITS);
+            start, end, SH_ADDRESS_BITS);
     sh_critical_enter();
     int error = sh_area_add(low, high, true);
     sh_critical_leave();
     if (error == EEXIST)
-        sh_fatal("%s(%p, %p): the heap has some of this memory already", call, start,
-                 end);
+        sh_fatal(
+            "%s(%p, %p): the heap has some of this memory already", call, start, end);
     if (error)
         sh_fatal("%s(%p, %p): no memory for the tables", call, start, end);
 }
@@ -66,7 +67,8 @@ SH_PUBLIC void gc_lock(void)
 {
     sh_heap_init();
     sh_gc_mutex_lock();
-    sh_my_cache = &sh_empty_cache;
+    if (sh_tls.self)
+        sh_cache_select(sh_tls.self);
 }
 
 SH_PUBLIC void gc_unlock(void)
@@ -76,8 +78,9 @@ SH_PUBLIC void gc_unlock(void)
     /* Before the lock goes: a collection would take what was only put off. */
     if (last)
         sh_deferred_free(self);
-    if (sh_gc_mutex_unlock() && self)
-        sh_my_cache = self->cache;
+    sh_gc_mutex_unlock();
+    if (self)
+        sh_cache_select(self);
 }
 
 SH_PUBLIC bool gc_is_locked(void)

@@ -15,6 +15,7 @@
 
 #include "heaps/cache.h"
 #include "heaps/collect.h"
+#include "heaps/deferred.h"
 #include "heaps/fork.h"
 #include "heaps/misuse.h"
 #include "heaps/pace.h"
@@ -36,15 +37,17 @@ static int thread_started(struct sh_thread *self)
     self->cache = cache;
     if (!cache)
         return ENOMEM;
-    sh_my_cache = cache;
+    sh_cache_select(self);
     return 0;
 }
 
 static void thread_ending(struct sh_thread *self)
 {
-    sh_my_cache = &sh_empty_cache;
-    sh_cache_retire(self->cache);
+    struct sh_cache *cache = self->cache;
+    sh_deferred_leave(self);
     self->cache = NULL;
+    sh_cache_select(self);
+    sh_cache_retire(cache);
 }
 
 /* A stack that lies in one of our cells is scanned as that cell. */
@@ -348,7 +351,7 @@ static SH_NOINLINE void clear_tables(void *p, struct sh_cell cell)
 void sh_heap_free(void *p, const char *call)
 {
     struct sh_cell cell = find_live(p, call);
-    if (SH_UNLIKELY(sh_load_relaxed(&cell.span->owner) & SH_OWNER_TABLES))
+    if (SH_UNLIKELY(sh_load_relaxed(&cell.span->owner) & SH_OWNER_SLOW))
         clear_tables(p, cell);
     sh_critical_enter();
     bool freed = free_cell(cell);

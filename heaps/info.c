@@ -97,8 +97,8 @@ SH_PUBLIC void gc_dump_info(const gc_print_t *print)
         sink = (struct sh_sink){.data = print->data, .write = print->print_strn};
     gc_info(&info);
     sh_print(&sink, "GC: total: %zu, used: %zu, free: %zu, max new split: %zu\n",
-             info.total, info.used, info.free, info.max_new_split);
+        info.total, info.used, info.free, info.max_new_split);
     sh_print(&sink,
-             " No. of 1-blocks: %zu, 2-blocks: %zu, max blk sz: %zu, max free sz: %zu\n",
-             info.num_1block, info.num_2block, info.max_block, info.max_free);
+        " No. of 1-blocks: %zu, 2-blocks: %zu, max blk sz: %zu, max free sz: %zu\n",
+        info.num_1block, info.num_2block, info.max_block, info.max_free);
 }

@@ -114,8 +114,8 @@ static void scan_item(struct sh_marker *marker, struct sh_mark_item item)
 }
 
 /* Puts an item in the queue and takes out the one that has been there longest. */
-SH_INLINE struct sh_mark_item exchange(struct sh_marker *marker,
-                                       struct sh_mark_item item)
+SH_INLINE struct sh_mark_item exchange(
+    struct sh_marker *marker, struct sh_mark_item item)
 {
     unsigned at = marker->queue_at++ % SH_MARK_QUEUE;
     struct sh_mark_item oldest = marker->queue[at];

@@ -12,7 +12,7 @@ static _Noreturn void misuse_interior(const char *call, const void *p)
     uintptr_t start = sh_span_cell(span, cell);
     sh_fatal("%s(%p): interior pointer: it points %zu bytes into the %zu-byte cell at "
              "%p; pass the pointer that the allocation returned",
-             call, p, (size_t)((uintptr_t)p - start), span->cell_size, (void *)start);
+        call, p, (size_t)((uintptr_t)p - start), span->cell_size, (void *)start);
 }
 
 static _Noreturn void misuse_dead(const char *call, const void *p)
@@ -22,10 +22,10 @@ static _Noreturn void misuse_dead(const char *call, const void *p)
     if (cell / 64 >= span->touched)
         sh_fatal("%s(%p): never allocated: the %zu-byte cell there was not handed out "
                  "yet; pass a pointer that an allocation returned",
-                 call, p, span->cell_size);
+            call, p, span->cell_size);
     sh_fatal("%s(%p): double free: the %zu-byte cell there is free already; it was "
              "freed or collected before, look for its other owner",
-             call, p, span->cell_size);
+        call, p, span->cell_size);
 }
 
 void sh_misuse_pointer(const char *call, const void *p, enum sh_found found)
@@ -37,22 +37,22 @@ void sh_misuse_pointer(const char *call, const void *p, enum sh_found found)
     if (sh_page_map_lookup((uintptr_t)p))
         sh_fatal("%s(%p): not allocated: the page there is the heap's but free; what "
                  "was there was freed before, or it never was an object",
-                 call, p);
+            call, p);
     sh_fatal("%s(%p): foreign pointer: no memory of this heap is there; pass only what "
              "its functions returned",
-             call, p);
+        call, p);
 }
 
 void sh_misuse_size(const char *call, const void *p, size_t given, size_t usable)
 {
     sh_fatal("%s(%p): wrong size: %zu bytes given, but the cell has %zu; pass the size "
              "that was asked for",
-             call, p, given, usable);
+        call, p, given, usable);
 }
 
 void sh_misuse_alignment(const char *call, const void *p, size_t given)
 {
     sh_fatal("%s(%p): wrong alignment: %zu given, which the pointer does not have; "
              "pass the alignment that was asked for",
-             call, p, given);
+        call, p, given);
 }

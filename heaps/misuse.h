@@ -7,13 +7,13 @@
 #include "heaps/heap.h"
 
 /* `p` was given to `call`, which wants the start of a live cell. */
-_Noreturn SH_COLD void sh_misuse_pointer(const char *call, const void *p,
-                                         enum sh_found found);
+_Noreturn SH_COLD void sh_misuse_pointer(
+    const char *call, const void *p, enum sh_found found);
 
 /* The size or alignment given to a sized free is not that of the cell. */
-_Noreturn SH_COLD void sh_misuse_size(const char *call, const void *p, size_t given,
-                                      size_t usable);
-_Noreturn SH_COLD void sh_misuse_alignment(const char *call, const void *p,
-                                           size_t given);
+_Noreturn SH_COLD void sh_misuse_size(
+    const char *call, const void *p, size_t given, size_t usable);
+_Noreturn SH_COLD void sh_misuse_alignment(
+    const char *call, const void *p, size_t given);
 
 #endif /* SH_HEAPS_MISUSE_H */

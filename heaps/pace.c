@@ -8,11 +8,11 @@
 #define FLOOR_BYTES ((size_t)16 << 20)
 #define TELL_BYTES ((size_t)64 << 10) /* what a cache keeps to itself */
 
-static _Atomic size_t taken;                /* since the last collection */
+static _Atomic size_t taken;                 /* since the last collection */
 static _Atomic size_t trigger = FLOOR_BYTES; /* by what survived it */
-static _Atomic size_t threshold;            /* the program's; 0: none */
+static _Atomic size_t threshold;             /* the program's; 0: none */
 static _Atomic bool anything;
-static _Atomic bool manual;                 /* automatic collection is off */
+static _Atomic bool manual; /* automatic collection is off */
 
 void sh_pace_flush(struct sh_cache *cache)
 {

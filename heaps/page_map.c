@@ -63,8 +63,8 @@ static void set_page(uintptr_t address, uintptr_t value)
     uintptr_t entry = sh_load_relaxed(granule_entry(address));
     SH_CHECK1(entry & SH_ENTRY_DETAIL);
     sh_map_entry *detail = (sh_map_entry *)(entry - SH_ENTRY_DETAIL);
-    sh_store_release(&detail[(address >> SH_PAGE_SHIFT) & (SH_GRANULE_PAGES - 1)],
-                     value);
+    sh_store_release(
+        &detail[(address >> SH_PAGE_SHIFT) & (SH_GRANULE_PAGES - 1)], value);
 }
 
 void sh_page_map_set(uintptr_t start, size_t pages, struct sh_span *span)

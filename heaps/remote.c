@@ -21,19 +21,20 @@ static struct sh_span *take_inbox(struct sh_cache *cache)
 
 static struct sh_cache *owner_now(struct sh_span *span)
 {
-    return (struct sh_cache *)(sh_load_seq_cst(&span->owner) & ~SH_OWNER_TABLES);
+    return (struct sh_cache *)(sh_load_seq_cst(&span->owner) & ~SH_OWNER_SLOW);
 }
 
 static void notify(struct sh_span *span);
 
-/* Pushes a span whose `queued` the caller set or holds. */
-static void deliver(struct sh_span *span)
+void sh_remote_deliver(struct sh_span *span)
 {
     struct sh_cache *owner = owner_now(span);
     if (!owner) {
-        /* Released meanwhile. Whoever saw `queued` set relies on us: look again. */
+        /* Released meanwhile. Who saw `queued` set since belongs to another life, with
+         * an owner, and relies on us. */
         sh_store_seq_cst(&span->queued, 0u);
-        notify(span);
+        if (owner_now(span))
+            notify(span);
         return;
     }
     push(owner, span);
@@ -41,12 +42,12 @@ static void deliver(struct sh_span *span)
         sh_remote_pass_on(owner);
 }
 
-static void notify(struct sh_span *span)
+static SH_NOINLINE void notify(struct sh_span *span)
 {
     if (sh_load_seq_cst(&span->queued) || !sh_load_seq_cst(&span->remote_words))
         return;
     if (!sh_exchange_seq_cst(&span->queued, 1u))
-        deliver(span);
+        sh_remote_deliver(span);
 }
 
 void sh_remote_pass_on(struct sh_cache *cache)
@@ -54,22 +55,58 @@ void sh_remote_pass_on(struct sh_cache *cache)
     struct sh_span *span = sh_exchange_seq_cst(&cache->inbox, NULL);
     while (span) {
         struct sh_span *next = span->inbox_next;
-        deliver(span);
+        sh_remote_deliver(span);
         span = next;
     }
 }
 
-bool sh_remote_free(struct sh_span *span, uint32_t cell)
+/* Names a word whose remote bits were none before, so that the owner looks there. */
+static SH_NOINLINE void name_word(struct sh_span *span, uint32_t w, uint64_t old)
 {
-    uint64_t bit = sh_cell_bit(cell);
-    uint32_t w = cell / 64;
-    uint64_t old = sh_or_seq_cst(&span->words[w].remote, bit);
-    if (old & bit)
-        return false;
     if (!(old & ~sh_span_tail(span, w)))
         sh_or_seq_cst(&span->remote_words, (uint64_t)1 << w);
-    notify(span);
+}
+
+/* ORs the bit into a word that read `old`. False: it was set already. */
+SH_INLINE bool or_remote(struct sh_span *span, uint32_t cell, uint64_t old)
+{
+    struct sh_word *word = sh_span_word_of(span, cell);
+    uint64_t bit = sh_cell_bit(cell);
+    do {
+        if (SH_UNLIKELY(old & bit))
+            return false;
+    } while (SH_UNLIKELY(!sh_cas_weak_seq_cst(&word->remote, &old, old | bit)));
+    /* The last word has set bits past the last cell. */
+    if (SH_UNLIKELY(old == 0 || cell / 64 == span->cell_count / 64))
+        name_word(span, cell / 64, old);
+    if (SH_UNLIKELY(!sh_load_seq_cst(&span->queued)))
+        notify(span);
     return true;
+}
+
+bool sh_remote_free(struct sh_span *span, uint32_t cell)
+{
+    struct sh_word *word = sh_span_word_of(span, cell);
+    return or_remote(span, cell, sh_load_relaxed(&word->remote));
+}
+
+bool sh_remote_give(struct sh_span *span, void *p, uintptr_t owner)
+{
+    bool exact;
+    uint32_t cell = sh_divide((uintptr_t)p - span->base, span->reciprocal, &exact);
+    /* No owner: a large object, or a free run. Own: this thread is inside gc_lock. */
+    if (SH_UNLIKELY(!exact || !owner || (owner & SH_OWNER_SLOW) ||
+                    (sh_tls.self && (uintptr_t)sh_tls.self->cache == owner)))
+        return false;
+    struct sh_word *word = sh_span_word_of(span, cell);
+    uint64_t remote = sh_load_relaxed(&word->remote);
+    if (SH_UNLIKELY(!(sh_load_relaxed(&word->alloc) & ~remote & sh_cell_bit(cell))))
+        return false;
+    sh_critical_enter();
+    bool freed = or_remote(span, cell, remote);
+    sh_critical_leave();
+    SH_KEEP(p);
+    return freed;
 }
 
 /*
@@ -94,7 +131,7 @@ static uint32_t take_word(struct sh_span *span, uint32_t w)
 
 uint32_t sh_remote_take(struct sh_span *span)
 {
-    if (!sh_load_relaxed(&span->remote_words))
+    if (!sh_load_seq_cst(&span->remote_words))
         return 0;
     uint64_t words = sh_exchange_seq_cst(&span->remote_words, (uint64_t)0);
     uint32_t count = 0;
@@ -115,7 +152,7 @@ void sh_remote_drain(struct sh_cache *cache)
             sh_store_seq_cst(&span->queued, 0u);
             sh_cache_take_back(cache, span);
         } else {
-            deliver(span);
+            sh_remote_deliver(span);
         }
         span = next;
     }

@@ -30,8 +30,9 @@
  *
  * After its OR the freeing thread may find the span's life ended and another begun in
  * its descriptor: it then notifies the wrong span for nothing. Descriptors are
- * type-stable, spans without an owner are dropped, and no span is released while it is
- * queued, so that is harmless.
+ * type-stable, and spans without an owner are dropped, so that is harmless. Who puts an
+ * empty span aside to release it takes `queued` as if it had unlinked it, and drops it
+ * after the release: no span is released while it is linked, nor twice.
  */
 #ifndef SH_HEAPS_REMOTE_H
 #define SH_HEAPS_REMOTE_H
@@ -48,6 +49,10 @@ uint32_t sh_remote_take(struct sh_span *span);
 
 /* Takes back what lies in the cache's inbox. The cache's owner, in a critical section. */
 void sh_remote_drain(struct sh_cache *cache);
+
+/* Pushes a span, whose `queued` the caller set or holds, on its owner's inbox; or drops
+ * it if it has none. Anyone. */
+void sh_remote_deliver(struct sh_span *span);
 
 /* Pushes the spans in the cache's inbox on their owners' of now. Anyone. */
 void sh_remote_pass_on(struct sh_cache *cache);

@@ -104,8 +104,8 @@ static struct sh_area *area_new(uintptr_t start, uintptr_t end)
     return area;
 }
 
-static struct sh_span *run_new(struct sh_area *area, uintptr_t base, size_t pages,
-                               bool zeroed)
+static struct sh_span *run_new(
+    struct sh_area *area, uintptr_t base, size_t pages, bool zeroed)
 {
     struct sh_span *run = sh_span_new(0);
     if (!run)
@@ -314,8 +314,7 @@ static void run_insert_merged(struct sh_span *run)
         run_remove(before);
         run = merge(before, run);
     }
-    struct sh_span *behind =
-        sh_page_map_lookup(run->base + run->pages * SH_PAGE_SIZE);
+    struct sh_span *behind = sh_page_map_lookup(run->base + run->pages * SH_PAGE_SIZE);
     if (mergeable(run, behind)) {
         run_remove(behind);
         run = merge(run, behind);
@@ -337,8 +336,8 @@ static unsigned pick_dirty(struct sh_span *picked[PURGE_BATCH])
     size_t limit = dirty_limit();
     if (sh_load_relaxed(&sh_heap_counts.dirty_pages) <= limit)
         return 0;
-    while (n < PURGE_BATCH &&
-           sh_load_relaxed(&sh_heap_counts.dirty_pages) > limit / 2) {
+    while (
+        n < PURGE_BATCH && sh_load_relaxed(&sh_heap_counts.dirty_pages) > limit / 2) {
         struct sh_span *run = sh_bucket_largest(true);
         if (!run)
             break;
@@ -467,8 +466,8 @@ bool sh_run_resize(struct sh_span *span, size_t pages)
     if (pages == span->pages)
         return true;
     sh_lock_acquire(&sh_heap_lock);
-    bool done = pages > span->pages ? grow_locked(span, pages)
-                                    : shrink_locked(span, pages);
+    bool done =
+        pages > span->pages ? grow_locked(span, pages) : shrink_locked(span, pages);
     if (done)
         span->cell_size = pages * SH_PAGE_SIZE;
     sh_lock_release(&sh_heap_lock);
@@ -539,8 +538,7 @@ bool sh_huge_resize(struct sh_span *span, size_t bytes)
     struct sh_area *area = span->area;
     size_t old_bytes = area->end - area->start;
     huge_unlink(area);
-    uintptr_t start =
-        (uintptr_t)sh_os_remap((void *)area->start, old_bytes, bytes);
+    uintptr_t start = (uintptr_t)sh_os_remap((void *)area->start, old_bytes, bytes);
     bool done = start != 0;
     if (done) {
         area->start = start;
@@ -550,7 +548,6 @@ bool sh_huge_resize(struct sh_span *span, size_t bytes)
         span->cell_size = bytes;
     }
     if (!huge_link(span, area))
-        sh_fatal("no memory for the page map of %zu bytes at %p", bytes,
-                 (void *)start);
+        sh_fatal("no memory for the page map of %zu bytes at %p", bytes, (void *)start);
     return done;
 }

@@ -10,13 +10,12 @@
 static size_t descriptor_bytes(size_t cells)
 {
     size_t words = sh_span_table_words(cells);
-    return sizeof(struct sh_span) +
-           words * (sizeof(struct sh_word) + sizeof(uint64_t));
+    return sizeof(struct sh_span) + words * (sizeof(struct sh_word) + sizeof(uint64_t));
 }
 
 struct sh_span *sh_span_new(size_t cells)
 {
-    return sh_meta_alloc(descriptor_bytes(cells));
+    return sh_meta_alloc_stable(descriptor_bytes(cells));
 }
 
 static void delete_table(_Atomic(_Atomic uint64_t *) *table, size_t words)
@@ -32,7 +31,7 @@ void sh_span_delete(struct sh_span *span, size_t cells)
 {
     delete_table(&span->final_bits, sh_span_table_words(cells));
     delete_table(&span->weak_bits, sh_span_table_words(cells));
-    sh_meta_free(span, descriptor_bytes(cells));
+    sh_meta_free_stable(span, descriptor_bytes(cells));
 }
 
 static void setup_tables(struct sh_span *span, size_t cells)

@@ -75,7 +75,7 @@ struct sh_span {
     uintptr_t base;      /* of cell 0 */
     uint64_t reciprocal; /* 0 where there is one cell */
     uint32_t cell_count;
-    _Atomic uintptr_t owner; /* a struct sh_cache *, or'ed with SH_OWNER_TABLES */
+    _Atomic uintptr_t owner; /* a struct sh_cache *, or'ed with SH_OWNER_SLOW */
     size_t cell_size;        /* bytes; of a free run 0 */
     uint64_t *marks;
     _Atomic(_Atomic uint64_t *) final_bits; /* NULL until first needed */
@@ -84,19 +84,21 @@ struct sh_span {
     bool zeroed; /* the pages read as zero (runs; large objects at birth) */
 
     /* Written by the owner on every free. */
-    SH_ALIGNED(SH_CACHE_LINE) uint32_t used; /* live cells outside the window; a hint
+    SH_ALIGNED(SH_CACHE_LINE)
+    uint32_t used;               /* live cells outside the window; a hint
                                               * while a collection sweeps */
-    uint32_t wake;          /* `used` that sends free to its slow path */
-    struct sh_word *window; /* the word its owner's bin hands out from, or NULL */
-    uint64_t pass;          /* words with free cells still to visit */
-    uint32_t touched;       /* words ever handed out from: [0, touched) */
-    uint32_t epoch;         /* of the last collection that was swept */
+    uint32_t wake;               /* `used` that sends free to its slow path */
+    struct sh_word *window;      /* the word its owner's bin hands out from, or NULL */
+    uint64_t pass;               /* words with free cells still to visit */
+    uint32_t touched;            /* words ever handed out from: [0, touched) */
+    uint32_t epoch;              /* of the last collection that was swept */
     struct sh_span *next, *prev; /* owner's list; or bucket, of a free run */
     uint8_t list;
     uint8_t bucket; /* of a free run */
 
     /* Written by threads that free remotely. */
-    SH_ALIGNED(SH_CACHE_LINE) _Atomic uint64_t remote_words; /* words with remote bits */
+    SH_ALIGNED(SH_CACHE_LINE)
+    _Atomic uint64_t remote_words; /* words with remote bits */
     _Atomic uint32_t queued; /* linked in an inbox, or about to be; cleared only by
                               * who unlinked it */
     struct sh_span *inbox_next;
@@ -109,13 +111,14 @@ struct sh_span {
     SH_ALIGNED(SH_CACHE_LINE) struct sh_word words[];
 };
 
-/* In `owner`: the span has final or weak bits, so every free goes the slow way. */
-#define SH_OWNER_TABLES ((uintptr_t)1)
+/* In `owner`: every free goes the slow way, for the span has final or weak bits, or dead
+ * cells that wait to be swept. */
+#define SH_OWNER_SLOW ((uintptr_t)1)
 #define SH_WAKE_NEVER UINT32_MAX
 
 SH_INLINE struct sh_cache *sh_span_owner(struct sh_span *span)
 {
-    return (struct sh_cache *)(sh_load_relaxed(&span->owner) & ~SH_OWNER_TABLES);
+    return (struct sh_cache *)(sh_load_relaxed(&span->owner) & ~SH_OWNER_SLOW);
 }
 
 /* Words that have a cell; the table has room for one bit more. */
@@ -161,8 +164,8 @@ SH_INLINE uint64_t sh_cell_bit(uint32_t cell)
 SH_INLINE struct sh_word *sh_span_word_of(struct sh_span *span, uint32_t cell)
 {
     _Static_assert(sizeof(struct sh_word) == 16, "64 cells are 16 bytes of table");
-    return (struct sh_word *)(void *)((char *)span->words +
-                                      ((cell >> 2) & ~(uint32_t)15));
+    return (
+        struct sh_word *)(void *)((char *)span->words + ((cell >> 2) & ~(uint32_t)15));
 }
 
 SH_INLINE bool sh_span_collected(const struct sh_span *span)
@@ -176,7 +179,8 @@ struct sh_span *sh_span_new(size_t cells);
 void sh_span_delete(struct sh_span *span, size_t cells);
 
 /* Sets every field of the life that begins; the tables say that no cell is live. */
-void sh_span_setup(struct sh_span *span, uintptr_t base, size_t cell_size, size_t cells);
+void sh_span_setup(
+    struct sh_span *span, uintptr_t base, size_t cell_size, size_t cells);
 
 /* Checks all that can be said of a small span; the caller may read it. */
 void sh_span_valid(struct sh_span *span);

@@ -12,6 +12,11 @@ static void sweep_table(_Atomic(_Atomic uint64_t *) *table, uint32_t w, uint64_t
         sh_and_relaxed(&bits[w], alloc);
 }
 
+static bool has_tables(struct sh_span *span)
+{
+    return sh_load_seq_cst(&span->final_bits) || sh_load_seq_cst(&span->weak_bits);
+}
+
 static uint32_t sweep_word(struct sh_span *span, uint32_t w)
 {
     struct sh_word *word = &span->words[w];
@@ -21,6 +26,16 @@ static uint32_t sweep_word(struct sh_span *span, uint32_t w)
     sweep_table(&span->final_bits, w, alloc);
     sweep_table(&span->weak_bits, w, alloc);
     return word == span->window ? 0 : sh_popcount64(alloc & ~tail);
+}
+
+/* Only the owner asks for the flag, and it is here; others may set it, after their table. */
+static void let_frees_be_fast(struct sh_span *span)
+{
+    if (!(sh_load_relaxed(&span->owner) & SH_OWNER_SLOW) || has_tables(span))
+        return;
+    sh_and_seq_cst(&span->owner, ~SH_OWNER_SLOW);
+    if (has_tables(span))
+        sh_or_seq_cst(&span->owner, SH_OWNER_SLOW);
 }
 
 SH_NO_SANITIZE
@@ -34,6 +49,7 @@ void sh_span_sweep(struct sh_span *span)
         used += sweep_word(span, w);
     span->used = used;
     span->epoch = sh_load_relaxed(&sh_epoch);
+    let_frees_be_fast(span);
 }
 
 bool sh_span_is_empty(struct sh_span *span)

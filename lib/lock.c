@@ -17,11 +17,7 @@
 #include "lib/compiler.h"
 #include "lib/os.h"
 
-enum {
-    FREE,
-    HELD,
-    WAITED_FOR
-};
+enum { FREE, HELD, WAITED_FOR };
 
 /* Looks at a held lock before sleeping: about what a short critical section takes. */
 #define SPINS 40

@@ -32,7 +32,10 @@ struct sh_lock {
     uint32_t rank;
 };
 
-#define SH_LOCK_INIT(rank_) {.state = 0, .rank = (rank_)}
+#define SH_LOCK_INIT(rank_)                                                            \
+    {                                                                                  \
+        .state = 0, .rank = (rank_)                                                    \
+    }
 
 void sh_lock_acquire(struct sh_lock *lock);
 bool sh_lock_try(struct sh_lock *lock);

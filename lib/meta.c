@@ -46,8 +46,9 @@ static struct sh_lock lock = SH_LOCK_INIT(SH_RANK_META);
 static char *chunk_at, *chunk_end;
 static size_t chunk_bytes; /* of the current chunk; the next is twice as large */
 static struct node *spare;
-static struct node *lists[LISTED / GRAIN + 1]; /* lists[n]: n * GRAIN bytes */
-static struct node *large;                     /* of any size above LISTED */
+/* lists[stable][n]: n * GRAIN bytes */
+static struct node *lists[2][LISTED / GRAIN + 1];
+static struct node *large; /* of any size above LISTED */
 static size_t nodes_made, pieces_made;
 
 static _Atomic size_t mapped; /* written under the lock, read without */
@@ -126,19 +127,19 @@ static void *make_piece(size_t bytes)
 }
 
 /* The link that leads to a free piece of exactly this size, or to NULL. */
-static struct node **find(size_t bytes)
+static struct node **find(size_t bytes, bool stable)
 {
     if (bytes <= LISTED)
-        return &lists[bytes / GRAIN];
+        return &lists[stable][bytes / GRAIN];
     struct node **link = &large;
     while (*link && (*link)->bytes != bytes)
         link = &(*link)->next;
     return link;
 }
 
-static void *take_piece(size_t bytes)
+static void *take_piece(size_t bytes, bool stable)
 {
-    struct node **link = find(bytes);
+    struct node **link = find(bytes, stable);
     if (!*link)
         return make_piece(bytes);
     struct node *node = pop(link);
@@ -153,17 +154,17 @@ static size_t piece_bytes(size_t bytes)
     return sh_round_up(sh_max(bytes, 1), GRAIN);
 }
 
-void *sh_meta_alloc(size_t bytes)
+static void *alloc(size_t bytes, bool stable)
 {
-    if (bytes > PIECE_MAX)
+    if (bytes > (stable ? LISTED : PIECE_MAX))
         return NULL;
     sh_lock_acquire(&lock);
-    void *piece = take_piece(piece_bytes(bytes));
+    void *piece = take_piece(piece_bytes(bytes), stable);
     sh_lock_release(&lock);
     return piece;
 }
 
-void sh_meta_free(void *piece, size_t bytes)
+static void give(void *piece, size_t bytes, bool stable)
 {
     SH_CHECK1(piece);
     bytes = piece_bytes(bytes);
@@ -172,8 +173,28 @@ void sh_meta_free(void *piece, size_t bytes)
     struct node *node = pop(&spare);
     node->piece = piece;
     node->bytes = bytes;
-    push(bytes <= LISTED ? &lists[bytes / GRAIN] : &large, node);
+    push(bytes <= LISTED ? &lists[stable][bytes / GRAIN] : &large, node);
     sh_lock_release(&lock);
+}
+
+void *sh_meta_alloc(size_t bytes)
+{
+    return alloc(bytes, false);
+}
+
+void sh_meta_free(void *piece, size_t bytes)
+{
+    give(piece, bytes, false);
+}
+
+void *sh_meta_alloc_stable(size_t bytes)
+{
+    return alloc(bytes, true);
+}
+
+void sh_meta_free_stable(void *piece, size_t bytes)
+{
+    give(piece, bytes, true);
 }
 
 size_t sh_meta_bytes(void)

@@ -2,12 +2,13 @@
 /*
  * Metadata memory: descriptors and tables, apart from the areas that hold cells.
  *
- * sh_meta_alloc hands out zeroed memory that is never unmapped. Freed pieces go to a
- * list of their size and come back only as pieces of that size: memory is type-stable,
- * so a stale descriptor pointer still points at a descriptor. sh_meta_free leaves the
- * contents as they are, and sh_meta_alloc of a reused piece does not clear it: fields
- * that outlive a descriptor's life (a span's `queued`) keep their meaning. Callers
- * initialise every field that does not.
+ * Nothing here is ever unmapped, and freed pieces come back only as pieces of their size.
+ * Freeing leaves the contents as they are, and a reused piece is not cleared: callers
+ * initialise every field.
+ *
+ * Stable pieces come back only as stable ones, of which each size is one type's: a
+ * stale pointer to a descriptor still points at a descriptor, and fields that outlive
+ * its life (a span's `queued`) keep their meaning.
  *
  * Lock: SH_RANK_META. Any thread, in a critical section.
  */
@@ -21,6 +22,10 @@ void *sh_meta_alloc(size_t bytes);
 
 /* `bytes` as it was asked for. */
 void sh_meta_free(void *piece, size_t bytes);
+
+/* The same of stable pieces, which are at most 64 KiB. */
+void *sh_meta_alloc_stable(size_t bytes);
+void sh_meta_free_stable(void *piece, size_t bytes);
 
 /* Bytes taken from the system for metadata. */
 size_t sh_meta_bytes(void);

@@ -37,6 +37,13 @@ extern "C" {
 #define GC_MALLOC_LIKE
 #endif
 
+/* The pointer's target is not read through it: it may hold anything, or be no object. */
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 11
+#define GC_ADDRESS_ONLY __attribute__((access(none, 1)))
+#else
+#define GC_ADDRESS_ONLY
+#endif
+
 /** The unit of gc_info and of the dumps, in bytes; also the least alignment. */
 #define GC_BYTES_PER_BLOCK 16
 
@@ -176,7 +183,7 @@ GC_PUBLIC GC_MALLOC_LIKE void *gc_alloc(size_t n_bytes, unsigned int alloc_flags
 GC_PUBLIC void gc_free(void *ptr);
 
 /** The usable bytes of the live object that starts at `ptr`; 0 of any other pointer. */
-GC_PUBLIC size_t gc_nbytes(const void *ptr);
+GC_PUBLIC GC_ADDRESS_ONLY size_t gc_nbytes(const void *ptr);
 
 /**
  * Resizes the object at `ptr`, keeping its kind, finaliser and contents. `ptr` NULL

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the tests of heaps/ and of the two faces share: hiding pointers from a collector
+ * that believes every word, and looking at what it left.
+ */
+#ifndef SH_TESTS_HEAP_H
+#define SH_TESTS_HEAP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <splitheap/gc.h>
+
+#include "heaps/malloc.h"
+#include "lib/compiler.h"
+#include "tests/threads.h"
+
+/* ---- Hiding ---- */
+
+static inline uintptr_t hide(const void *p)
+{
+    return ~(uintptr_t)p;
+}
+
+static inline void *reveal(uintptr_t hidden)
+{
+    return (void *)~hidden;
+}
+
+/* Overwrites what calls before left below the caller's frame, and in registers. */
+static SH_NOINLINE SH_UNUSED void clear_stack(void)
+{
+    volatile char frame[32 << 10];
+    for (size_t i = 0; i < sizeof frame; i++)
+        frame[i] = 0;
+    __builtin_unwind_init();
+    SH_BARRIER();
+}
+
+/* Runs it on a stack that is gone afterwards, with all that lay on it. */
+static inline void *in_thread(void *(*routine)(void *), void *arg)
+{
+    return join(start(routine, arg));
+}
+
+/* ---- Objects by the batch, known to the test by hidden pointers only ---- */
+
+#define BATCH 1000
+
+struct batch {
+    size_t size;
+    unsigned flags;
+    uintptr_t hidden[BATCH];
+};
+
+static SH_UNUSED void *make_batch(void *arg)
+{
+    struct batch *batch = arg;
+    for (size_t i = 0; i < BATCH; i++) {
+        void *p = gc_alloc(batch->size, batch->flags);
+        MUST(p);
+        batch->hidden[i] = hide(p);
+    }
+    return NULL;
+}
+
+/* How many are live; leaves no pointer behind. */
+static SH_NOINLINE SH_UNUSED size_t count_live(const struct batch *batch)
+{
+    size_t live = 0;
+    for (size_t i = 0; i < BATCH; i++)
+        live += gc_nbytes(reveal(batch->hidden[i])) != 0;
+    clear_stack();
+    return live;
+}
+
+/* A word or two may look like a pointer to one of them. */
+#define SLACK (BATCH / 100)
+
+/* ---- Contents ---- */
+
+/* All bytes are the one value. */
+static inline bool uniform(const unsigned char *at, size_t bytes, unsigned char value)
+{
+    return bytes == 0 || (at[0] == value && memcmp(at, at + 1, bytes - 1) == 0);
+}
+
+static inline bool all_zero(const void *p, size_t bytes)
+{
+    return uniform(p, bytes, 0);
+}
+
+/*
+ * Bytes that differ one by one at first, then stretch by stretch; of what is large only
+ * the beginning of each stretch of 64 KiB.
+ */
+#define FILL_STEP ((size_t)256)
+#define FILL_WHOLE ((size_t)64 << 10)
+
+static inline size_t fill_next(size_t i)
+{
+    size_t next = i + FILL_STEP;
+    return next < FILL_WHOLE ? next : sh_round_up(next, FILL_WHOLE);
+}
+
+static inline void fill(void *p, size_t bytes, unsigned seed)
+{
+    unsigned char *at = p;
+    for (size_t i = 0; i < bytes && i < FILL_STEP; i++)
+        at[i] = (unsigned char)(seed + i * 7);
+    for (size_t i = FILL_STEP; i < bytes; i = fill_next(i))
+        memset(at + i, (int)(seed + (i >> 8)) & 0xff, sh_min(FILL_STEP, bytes - i));
+}
+
+/* The first `bytes` of what was filled so, in a length at least that. */
+static inline bool filled(const void *p, size_t bytes, unsigned seed)
+{
+    const unsigned char *at = p;
+    for (size_t i = 0; i < bytes && i < FILL_STEP; i++)
+        if (at[i] != (unsigned char)(seed + i * 7))
+            return false;
+    for (size_t i = FILL_STEP; i < bytes; i = fill_next(i))
+        if (!uniform(
+                at + i, sh_min(FILL_STEP, bytes - i), (unsigned char)(seed + (i >> 8))))
+            return false;
+    return true;
+}
+
+/* ---- Numbers ---- */
+
+static inline size_t used_bytes(void)
+{
+    gc_info_t info;
+    gc_info(&info);
+    return info.used;
+}
+
+/* xorshift64*; a stress test prints where it began. */
+struct random {
+    uint64_t state;
+};
+
+static inline uint64_t random_next(struct random *random)
+{
+    uint64_t x = random->state;
+    x ^= x >> 12;
+    x ^= x << 25;
+    x ^= x >> 27;
+    random->state = x;
+    return x * 0x2545f4914f6cdd1du;
+}
+
+static inline size_t random_below(struct random *random, size_t bound)
+{
+    return (size_t)((random_next(random) >> 11) % bound);
+}
+
+#endif /* SH_TESTS_HEAP_H */

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: MIT */
+/* Freeing twice, by whatever thread and whatever road, is seen at once. */
+#include "tests/misuse.h"
+
+#define LARGE ((size_t)100000)
+#define HUGE_SIZE ((size_t)40 << 20)
+
+static void *alloc_explicit(size_t size)
+{
+    return sh_malloc(size);
+}
+
+static void *alloc_scan(size_t size)
+{
+    return gc_alloc(size, 0);
+}
+
+static void *alloc_leaf(size_t size)
+{
+    return gc_alloc(size, GC_ALLOC_FLAG_LEAF);
+}
+
+static void *alloc_final(size_t size)
+{
+    return gc_alloc(size, GC_ALLOC_FLAG_HAS_FINALISER);
+}
+
+static void *(*const makers[])(size_t) = {
+    alloc_explicit, alloc_scan, alloc_leaf, alloc_final};
+#define MAKERS (sizeof makers / sizeof makers[0])
+
+/* Neighbours in the span live on, so that the span does. */
+static void *make(size_t maker, size_t size)
+{
+    static void *volatile held[1000];
+    static size_t count;
+    held[count++ % 1000] = makers[maker](size);
+    return makers[maker](size);
+}
+
+/* ---- In one thread ---- */
+
+static void at_once(void **unused)
+{
+    for (size_t m = 0; m < MAKERS; m++) {
+        for (size_t t = 0; t < TAKERS; t++) {
+            void *p = make(m, 100);
+            sh_free(p);
+            expect_end(
+                takers[t].function, p, DOUBLE_FREE, takers[t].name, p, (size_t)112);
+        }
+    }
+}
+
+static void of_every_size_class(void **unused)
+{
+    for (size_t size = 16; size <= 32768; size *= 2) {
+        void *p = make(0, size);
+        sh_free(p);
+        expect_end(call_free, p, DOUBLE_FREE, "free", p, size);
+        p = make(1, size);
+        gc_free(p);
+        expect_end(call_gc_free, p, DOUBLE_FREE, "gc_free", p, size);
+    }
+}
+
+static void after_others_came_and_went(void **unused)
+{
+    void *at[300];
+    for (int i = 0; i < 300; i++)
+        at[i] = sh_malloc(64);
+    for (int i = 0; i < 300; i += 2)
+        sh_free(at[i]);
+    for (int i = 0; i < 300; i += 20)
+        expect_end(call_free, at[i], DOUBLE_FREE, "free", at[i], (size_t)64);
+    for (int i = 1; i < 300; i += 2)
+        sh_free(at[i]);
+}
+
+static void of_a_large_object(void **unused)
+{
+    for (size_t m = 0; m < MAKERS; m++) {
+        for (size_t t = 0; t < TAKERS; t++) {
+            void *p = make(m, LARGE);
+            sh_free(p);
+            expect_end(takers[t].function, p, FREE_PAGE, takers[t].name, p);
+        }
+    }
+}
+
+static void of_a_huge_object(void **unused)
+{
+    for (size_t m = 0; m < MAKERS; m++) {
+        for (size_t t = 0; t < TAKERS; t++) {
+            void *p = makers[m](HUGE_SIZE);
+            sh_free(p);
+            expect_end(takers[t].function, p, FOREIGN, takers[t].name, p);
+        }
+    }
+}
+
+static void after_realloc_moved_it(void **unused)
+{
+    void *held = sh_malloc(100), *p = sh_malloc(100);
+    void *q = sh_realloc(p, 1000);
+    assert_ptr_not_equal(p, q);
+    expect_end(call_free, p, DOUBLE_FREE, "free", p, (size_t)112);
+    void *r = gc_alloc(100, 0);
+    void *s = gc_realloc(r, 1000, true);
+    assert_ptr_not_equal(r, s);
+    expect_end(call_gc_free, r, DOUBLE_FREE, "gc_free", r, (size_t)112);
+    sh_free(held);
+}
+
+static void after_realloc_to_0(void **unused)
+{
+    void *held = sh_malloc(100), *p = sh_malloc(100);
+    sh_realloc(p, 0);
+    expect_end(call_free, p, DOUBLE_FREE, "free", p, (size_t)112);
+    sh_free(held);
+}
+
+/* ---- In several ---- */
+
+static void *free_it(void *p)
+{
+    sh_free(p);
+    return NULL;
+}
+
+static void another_frees_then_the_owner(void *p)
+{
+    in_thread(free_it, p);
+    sh_free(p);
+}
+
+static void the_owner_frees_then_another(void *p)
+{
+    sh_free(p);
+    in_thread(free_it, p);
+}
+
+static void two_others_free(void *p)
+{
+    in_thread(free_it, p);
+    in_thread(free_it, p);
+}
+
+static void by_other_threads(void **unused)
+{
+    static void (*const ways[])(void *) = {
+        another_frees_then_the_owner, the_owner_frees_then_another, two_others_free};
+    for (size_t w = 0; w < 3; w++) {
+        for (size_t m = 0; m < MAKERS; m++) {
+            void *p = make(m, 100);
+            expect_end(ways[w], p, DOUBLE_FREE, "free", p, (size_t)112);
+            p = make(m, LARGE);
+            expect_end(ways[w], p, FREE_PAGE, "free", p);
+            p = makers[m](HUGE_SIZE);
+            expect_end(ways[w], p, FOREIGN, "free", p);
+            sh_free(p);
+        }
+    }
+}
+
+static void *make_100(void *unused)
+{
+    make(0, 100);
+    return make(0, 100);
+}
+
+/* The owner has ended; nobody has adopted the span yet. */
+static void of_what_a_dead_thread_left(void **unused)
+{
+    void *p = in_thread(make_100, NULL);
+    expect_end(two_others_free, p, DOUBLE_FREE, "free", p, (size_t)112);
+    expect_end(another_frees_then_the_owner, p, DOUBLE_FREE, "free", p, (size_t)112);
+}
+
+static _Atomic uint32_t go;
+
+static void *free_on_go(void *p)
+{
+    await_flag(&go, 1);
+    sh_free(p);
+    return NULL;
+}
+
+static void both_at_once(void *p)
+{
+    pthread_t one = start(free_on_go, p), two = start(free_on_go, p);
+    set_flag(&go, 1);
+    join(one);
+    join(two);
+}
+
+/* Whoever comes second, exactly one of two remote frees is one too many. */
+static void at_the_same_time(void **unused)
+{
+    for (int i = 0; i < 20; i++) {
+        void *p = make(0, 100);
+        expect_end(both_at_once, p, DOUBLE_FREE, "free", p, (size_t)112);
+    }
+}
+
+/* ---- Inside gc_lock, where freeing is put off ---- */
+
+static void lock_and_free(void *p)
+{
+    gc_lock();
+    gc_free(p);
+}
+
+static void lock_and_free_twice(void *p)
+{
+    gc_lock();
+    gc_free(p);
+    gc_free(p);
+    gc_unlock();
+}
+
+static void lock_and_free_by_both_faces(void *p)
+{
+    gc_lock();
+    gc_free(p);
+    sh_free(p);
+    gc_unlock();
+}
+
+static void inside_gc_lock(void **unused)
+{
+    void *p = make(1, 100);
+    expect_end(lock_and_free_twice, p, DOUBLE_FREE, "gc_free", p, (size_t)112);
+    expect_end(lock_and_free_by_both_faces, p, DOUBLE_FREE, "gc_free", p, (size_t)112);
+    gc_free(p);
+    expect_end(lock_and_free, p, DOUBLE_FREE, "gc_free", p, (size_t)112);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(at_once),
+        cmocka_unit_test(of_every_size_class),
+        cmocka_unit_test(after_others_came_and_went),
+        cmocka_unit_test(of_a_large_object),
+        cmocka_unit_test(of_a_huge_object),
+        cmocka_unit_test(after_realloc_moved_it),
+        cmocka_unit_test(after_realloc_to_0),
+        cmocka_unit_test(by_other_threads),
+        cmocka_unit_test(of_what_a_dead_thread_left),
+        cmocka_unit_test(at_the_same_time),
+        cmocka_unit_test(inside_gc_lock),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
