@@ -83,7 +83,7 @@ SH_INLINE void *sh_bin_take(struct sh_bin *bin)
     uint64_t alloc = sh_load_relaxed(&word->alloc);
     if (SH_UNLIKELY(alloc == ~(uint64_t)0))
         return NULL;
-    uintptr_t cell = bin->base + sh_ctz64(~alloc) * bin->cell_size;
+    uintptr_t cell = bin->base + sh_ctz64_fast(~alloc) * bin->cell_size;
     SH_KEEP(cell);
     sh_store_relaxed(&word->alloc, alloc | (alloc + 1));
     if (cell == 0)
@@ -104,33 +104,29 @@ SH_INLINE void *sh_cache_take(enum sh_kind kind, size_t bytes)
     return sh_bin_take(sh_bin_of(kind, bytes));
 }
 
-/* Frees a cell that another cache owns (heaps/remote.c); false: the slow path. */
-bool sh_remote_give(struct sh_span *span, void *p, uintptr_t owner);
-
-/* Frees the small cell at p; false: the slow path, sh_heap_free. */
+/* Frees a cell of the running thread's; false: sh_remote_give, then sh_heap_free. */
 SH_INLINE bool sh_cache_give(void *p)
 {
     struct sh_span *span = sh_page_map_lookup((uintptr_t)p);
     if (SH_UNLIKELY(!span))
         return false;
-    uintptr_t owner = sh_load_relaxed(&span->owner);
-    if (SH_UNLIKELY(owner != (uintptr_t)sh_my_cache))
-        return sh_remote_give(span, p, owner);
+    if (SH_UNLIKELY(sh_load_relaxed(&span->owner) != (uintptr_t)sh_my_cache))
+        return false;
     bool exact;
     uint32_t cell = sh_divide((uintptr_t)p - span->base, span->reciprocal, &exact);
     if (SH_UNLIKELY(!exact))
         return false;
     struct sh_word *word = sh_span_word_of(span, cell);
     uint64_t alloc = sh_load_relaxed(&word->alloc);
-    uint64_t bit = sh_cell_bit(cell);
-    if (SH_UNLIKELY(!(alloc & ~sh_load_relaxed(&word->remote) & bit)))
+    if (SH_UNLIKELY(!sh_bit_clear(&alloc, cell)) ||
+        SH_UNLIKELY(sh_bit_test(sh_load_relaxed(&word->remote), cell)))
         return false;
     uint32_t used = span->used - (word != span->window);
     if (SH_UNLIKELY(used == span->wake))
         return false;
     span->used = used;
     SH_BARRIER();
-    sh_store_relaxed(&word->alloc, alloc ^ bit);
+    sh_store_relaxed(&word->alloc, alloc);
     SH_KEEP(p);
     return true;
 }

@@ -16,6 +16,7 @@
 #include "heaps/heap.h"
 #include "heaps/misuse.h"
 #include "heaps/pace.h"
+#include "heaps/remote.h"
 #include "heaps/run.h"
 #include "heaps/tables.h"
 #include "lib/check.h"
@@ -204,7 +205,8 @@ static SH_NOINLINE void free_slow(void *ptr)
         return;
     if (SH_UNLIKELY(gc_is_locked()) && sh_deferred_add(ptr))
         return;
-    sh_heap_free(ptr, "gc_free");
+    if (!sh_remote_give(ptr))
+        sh_heap_free(ptr, "gc_free");
 }
 
 SH_PUBLIC void gc_free(void *ptr)

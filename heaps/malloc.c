@@ -7,6 +7,7 @@
 
 #include "heaps/heap.h"
 #include "heaps/misuse.h"
+#include "heaps/remote.h"
 
 SH_NOINLINE void *sh_malloc_slow(size_t size)
 {
@@ -16,7 +17,7 @@ SH_NOINLINE void *sh_malloc_slow(size_t size)
 
 SH_NOINLINE void sh_free_slow(void *p, const char *call)
 {
-    if (p)
+    if (p && !sh_remote_give(p))
         sh_heap_free(p, call);
 }
 

@@ -41,9 +41,10 @@ extern _Atomic(sh_map_entry *) sh_page_map_root[SH_ROOT_ENTRIES];
 /* The span (or free run) of the page of `address`, or NULL. */
 SH_INLINE struct sh_span *sh_page_map_lookup(uintptr_t address)
 {
-    if (SH_UNLIKELY(address >> SH_ADDRESS_BITS))
+    uintptr_t root_index = address >> SH_LEAF_SHIFT;
+    if (SH_UNLIKELY(root_index >= SH_ROOT_ENTRIES))
         return NULL;
-    sh_map_entry *leaf = sh_load_relaxed(&sh_page_map_root[address >> SH_LEAF_SHIFT]);
+    sh_map_entry *leaf = sh_load_relaxed(&sh_page_map_root[root_index]);
     if (SH_UNLIKELY(!leaf))
         return NULL;
     uintptr_t entry =

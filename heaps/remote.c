@@ -90,9 +90,13 @@ bool sh_remote_free(struct sh_span *span, uint32_t cell)
     return or_remote(span, cell, sh_load_relaxed(&word->remote));
 }
 
-bool sh_remote_give(struct sh_span *span, void *p, uintptr_t owner)
+bool sh_remote_give(void *p)
 {
+    struct sh_span *span = sh_page_map_lookup((uintptr_t)p);
+    if (SH_UNLIKELY(!span))
+        return false;
     bool exact;
+    uintptr_t owner = sh_load_relaxed(&span->owner);
     uint32_t cell = sh_divide((uintptr_t)p - span->base, span->reciprocal, &exact);
     /* No owner: a large object, or a free run. Own: this thread is inside gc_lock. */
     if (SH_UNLIKELY(!exact || !owner || (owner & SH_OWNER_SLOW) ||

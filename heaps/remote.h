@@ -43,6 +43,10 @@
 /* Frees the cell; false: it was freed remotely before. Critical section. */
 bool sh_remote_free(struct sh_span *span, uint32_t cell);
 
+/* Frees the small cell at p, whose span another cache owns, the quick way; false: that
+ * is not what it is, or something is to be said of it. */
+bool sh_remote_give(void *p);
+
 /* Takes the span's remote bits and clears them in alloc; returns how many cells, those
  * of the window not counted. The owner only. */
 uint32_t sh_remote_take(struct sh_span *span);

@@ -15,6 +15,52 @@ SH_INLINE unsigned sh_ctz64(uint64_t w)
     return (unsigned)__builtin_ctzll(w);
 }
 
+/*
+ * The same, and clearing and testing a bit, in single instructions where the compiler
+ * would take several: for fast paths. Bit numbers count modulo 64.
+ */
+#if defined(__x86_64__)
+SH_INLINE uint64_t sh_ctz64_fast(uint64_t w)
+{
+    uint64_t index;
+    __asm__("rep bsf %1, %0" : "=r"(index) : "r"(w) : "cc");
+    return index;
+}
+
+/* Clears the bit; whether it was set. */
+SH_INLINE bool sh_bit_clear(uint64_t *w, uint64_t bit)
+{
+    bool was;
+    __asm__("btr %2, %0" : "+r"(*w), "=@ccc"(was) : "r"(bit));
+    return was;
+}
+
+SH_INLINE bool sh_bit_test(uint64_t w, uint64_t bit)
+{
+    bool is;
+    __asm__("bt %2, %1" : "=@ccc"(is) : "r"(w), "r"(bit));
+    return is;
+}
+#else
+SH_INLINE uint64_t sh_ctz64_fast(uint64_t w)
+{
+    return (uint64_t)__builtin_ctzll(w);
+}
+
+SH_INLINE bool sh_bit_clear(uint64_t *w, uint64_t bit)
+{
+    uint64_t mask = (uint64_t)1 << (bit % 64);
+    bool was = *w & mask;
+    *w &= ~mask;
+    return was;
+}
+
+SH_INLINE bool sh_bit_test(uint64_t w, uint64_t bit)
+{
+    return w >> (bit % 64) & 1;
+}
+#endif
+
 /* Index of the highest set bit; w is not 0. */
 SH_INLINE unsigned sh_log2_64(uint64_t w)
 {
