@@ -201,7 +201,8 @@ static void bury_span(struct sh_span *span)
         guard_dead_cells(span);
 }
 
-/* Free cells of windows count as marked: they may be handed out before the sweep. */
+/* Free cells of windows count as marked, those freed remotely and not yet taken back
+ * too: they may be handed out before the sweep. */
 SH_NO_SANITIZE
 static void mark_windows(struct sh_cache *cache)
 {
@@ -210,7 +211,7 @@ static void mark_windows(struct sh_cache *cache)
             struct sh_span *span = cache->bins[kind][c].span;
             if (!span || !span->window)
                 continue;
-            uint64_t free = ~sh_load_relaxed(&span->window->alloc);
+            uint64_t free = ~sh_word_live(span->window);
             span->marks[span->window - span->words] |= free;
         }
     }

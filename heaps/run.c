@@ -13,7 +13,7 @@
 #define BUCKET_BUSY UINT8_MAX
 
 /* Dirty pages kept for reuse: this many, and an eighth of what is in use. */
-#define DIRTY_FLOOR_PAGES ((size_t)(16 << 20) / SH_PAGE_SIZE)
+#define DIRTY_FLOOR_PAGES ((size_t)(32 << 20) / SH_PAGE_SIZE)
 #define PURGE_BATCH 16
 
 struct sh_lock sh_heap_lock = SH_LOCK_INIT(SH_RANK_HEAP);
@@ -21,6 +21,7 @@ struct sh_heap_counts sh_heap_counts;
 
 static struct sh_area *areas;
 static struct sh_span *all_spans;
+static bool idle_kept; /* there may be idle areas that were not given back */
 
 struct sh_area *sh_area_first(void)
 {
@@ -186,6 +187,14 @@ static bool area_is_idle(const struct sh_area *area)
     return !area->from_user && !area->first && area->free_pages == area_pages(area);
 }
 
+/* Giving the area back leaves a quarter of what is in use free: it is not soon missed. */
+static bool area_is_spare(const struct sh_area *area)
+{
+    size_t total = sh_load_relaxed(&sh_heap_counts.total_pages);
+    size_t free = sh_load_relaxed(&sh_heap_counts.free_pages);
+    return free - area_pages(area) >= (total - free) / 4;
+}
+
 /* Takes an area whose pages are all free out of the heap; the caller unmaps it. */
 static void area_dissolve(struct sh_area *area)
 {
@@ -197,6 +206,24 @@ static void area_dissolve(struct sh_area *area)
     }
     sh_page_map_set(area->start, area_pages(area), NULL);
     area_unlink(area);
+}
+
+/* An idle area that can be spared, taken out of the heap; or NULL. */
+static struct sh_area *idle_area_out(void)
+{
+    if (!idle_kept)
+        return NULL;
+    idle_kept = false;
+    for (struct sh_area *area = areas; area; area = area->next) {
+        if (!area_is_idle(area))
+            continue;
+        idle_kept = true;
+        if (!area_is_spare(area))
+            continue;
+        area_dissolve(area);
+        return area;
+    }
+    return NULL;
 }
 
 /* ---- Taking ---- */
@@ -414,16 +441,15 @@ void sh_run_give(struct sh_span *span)
         sh_lock_release(&sh_heap_lock);
         return;
     }
-    bool idle = area_is_idle(area);
-    if (idle)
-        area_dissolve(area);
+    idle_kept |= area_is_idle(area);
+    struct sh_area *idle = idle_area_out();
     bool excess = sh_load_relaxed(&sh_heap_counts.dirty_pages) > dirty_limit();
     sh_lock_release(&sh_heap_lock);
     span->state = SH_SPAN_FREE;
     sh_store_relaxed(&span->owner, (uintptr_t)0);
     sh_span_delete(span, cells);
     if (idle)
-        unmap_area(area);
+        unmap_area(idle);
     if (excess)
         purge_excess();
 }
