@@ -288,6 +288,8 @@ static void *live(void *unused)
 {
     struct random random = {.state = sh_add_relaxed(&seeds, 0x9e3779b97f4a7c15u) | 1};
     struct object *own[4] = {NULL, NULL, NULL, NULL};
+    /* Where pthread_create is not ours, it holds pointers before it allocates. */
+    MUST(gc_thread_register() == 0);
     size_t deeds = 500 + random_below(&random, 5000);
     for (size_t i = 0; i < deeds && !sh_load_relaxed(&over); i++) {
         size_t dice = random_below(&random, 1000);
@@ -338,6 +340,7 @@ static void *collect(void *unused)
 
 static void *check(void *unused)
 {
+    MUST(gc_thread_register() == 0);
     for (size_t i = 0; !sh_load_relaxed(&over); i = (i + 1) % SLOTS) {
         struct slot *slot = slot_at(i);
         if (!try_slot(slot))
