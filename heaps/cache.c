@@ -363,6 +363,8 @@ static bool use_current(struct sh_cache *cache, struct sh_bin *bin)
         return false;
     sh_cache_close_window(cache, bin);
     sh_span_sweep_if_due(span);
+    if (SH_CHECKS >= 3)
+        sh_span_valid(span);
     if (next_window(cache, bin))
         return true;
     bin->span = NULL;
@@ -419,7 +421,7 @@ struct sh_cache *sh_cache_new(void)
     if (cache)
         retired = cache->next;
     else
-        cache = sh_meta_alloc(sizeof *cache);
+        cache = sh_meta_alloc_stable(sizeof *cache);
     if (cache) {
         sh_cache_init(cache);
         cache->next = caches;
@@ -449,7 +451,7 @@ static void leave_bin(struct sh_cache *cache, unsigned kind, unsigned c)
         leave_span(bin->span);
         bin->span = NULL;
     }
-    for (uint8_t list = SH_LIST_AVAILABLE; list < SH_LIST_COUNT; list++) {
+    for (unsigned list = SH_LIST_AVAILABLE; list < SH_LIST_COUNT; list++) {
         struct sh_span *span;
         while ((span = cache->lists[kind][c].head[list])) {
             sh_cache_unlist(cache, span);
@@ -468,7 +470,18 @@ static void forget(struct sh_cache *cache)
     retired = cache;
 }
 
-void sh_cache_retire(struct sh_cache *cache)
+static struct sh_span *joined(struct sh_span *dead, struct sh_span *more)
+{
+    while (more) {
+        struct sh_span *next = more->next;
+        more->next = dead;
+        dead = more;
+        more = next;
+    }
+    return dead;
+}
+
+struct sh_span *sh_cache_retire(struct sh_cache *cache)
 {
     sh_pace_flush(cache);
     sh_lock_acquire(&sh_shared_lock);
@@ -478,12 +491,11 @@ void sh_cache_retire(struct sh_cache *cache)
             leave_bin(cache, kind, c);
     sh_remote_pass_on(cache);
     sh_remote_drain(&sh_shared_cache);
-    struct sh_span *own_dead = sh_cache_detach_dead(cache);
+    struct sh_span *dead =
+        joined(sh_cache_detach_dead(cache), sh_cache_detach_dead(&sh_shared_cache));
     forget(cache);
-    struct sh_span *dead = sh_cache_detach_dead(&sh_shared_cache);
     sh_lock_release(&sh_shared_lock);
-    sh_cache_give_back(own_dead);
-    sh_cache_give_back(dead);
+    return dead;
 }
 
 /* ---- Fork ---- */

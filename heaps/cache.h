@@ -142,8 +142,9 @@ struct sh_cache *sh_cache_new(void);
  * while it collects, the empty one, so that they miss. */
 void sh_cache_select(struct sh_thread *self);
 
-/* Hands a cache's spans to the shared cache and forgets it. */
-void sh_cache_retire(struct sh_cache *cache);
+/* Hands a cache's spans to the shared cache and forgets it. Returns those that are
+ * empty, to be given back without a lock. */
+struct sh_span *sh_cache_retire(struct sh_cache *cache);
 
 /* Caches in use, by `next`, the shared one not among them. Under SH_RANK_SHARED, or
  * with the world stopped. */

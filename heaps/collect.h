@@ -6,7 +6,7 @@
  *   root    more roots, any number of times
  *   end     mark; gather callbacks; release what is wholly dead; resume; run callbacks
  *
- * State (struct sh_collection) belongs to the holder of the GC mutex.
+ * Its state belongs to the holder of the GC mutex.
  */
 #ifndef SH_HEAPS_COLLECT_H
 #define SH_HEAPS_COLLECT_H

@@ -72,13 +72,3 @@ void sh_deferred_free(struct sh_thread *self)
             drop_chunk(self);
     }
 }
-
-void sh_deferred_leave(struct sh_thread *self)
-{
-    struct sh_cell cell;
-    struct chunk *chunk;
-    for (; (chunk = self->deferred); drop_chunk(self))
-        while (chunk->count)
-            if (sh_cell_find(chunk->pointers[--chunk->count], &cell) == SH_FOUND_LIVE)
-                sh_heap_free(chunk->pointers[chunk->count], "gc_free");
-}

@@ -12,11 +12,8 @@
  * is then lost to reuse, and said so. */
 bool sh_deferred_add(void *p);
 
-/* The thread ends inside gc_lock, in a critical section: frees what was put off and
- * still lives, for a collection may have begun. */
-void sh_deferred_leave(struct sh_thread *self);
-
-/* Frees what was put off. */
+/* Frees what was put off: while the thread is still inside gc_lock, or a collection
+ * might take it first. */
 void sh_deferred_free(struct sh_thread *self);
 
 #endif /* SH_HEAPS_DEFERRED_H */

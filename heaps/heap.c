@@ -44,10 +44,14 @@ static int thread_started(struct sh_thread *self)
 static void thread_ending(struct sh_thread *self)
 {
     struct sh_cache *cache = self->cache;
-    sh_deferred_leave(self);
     self->cache = NULL;
     sh_cache_select(self);
-    sh_cache_retire(cache);
+    self->deferred = sh_cache_retire(cache);
+}
+
+static void thread_ended(struct sh_thread *self)
+{
+    sh_cache_give_back(self->deferred);
 }
 
 /* A stack that lies in one of our cells is scanned as that cell. */
@@ -59,7 +63,9 @@ static bool holds(uintptr_t address)
 
 static const struct sh_thread_hooks hooks = {
     .started = thread_started,
+    .leaving = sh_deferred_free,
     .ending = thread_ending,
+    .ended = thread_ended,
     .fork_prepare = sh_heap_fork_prepare,
     .fork_parent = sh_heap_fork_parent,
     .fork_child = sh_heap_fork_child,

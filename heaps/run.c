@@ -387,8 +387,10 @@ static void purge_excess(void)
         return;
     sh_lock_acquire(&sh_heap_lock);
     for (unsigned i = 0; i < n; i++) {
+        struct sh_area *area = picked[i]->area;
         picked[i]->zeroed = true;
         run_insert_merged(picked[i]);
+        idle_kept |= area_is_idle(area);
     }
     sh_lock_release(&sh_heap_lock);
 }
@@ -412,7 +414,7 @@ static void unmap_area(struct sh_area *area)
     sh_meta_free(area, sizeof *area);
 }
 
-static void huge_unmap(struct sh_span *span)
+static void huge_unlink(struct sh_span *span)
 {
     struct sh_area *area = span->area;
     sh_lock_acquire(&sh_heap_lock);
@@ -420,7 +422,14 @@ static void huge_unmap(struct sh_span *span)
     sh_page_map_set(area->start, area_pages(area), NULL);
     area_unlink(area);
     sh_lock_release(&sh_heap_lock);
+}
+
+static void huge_unmap(struct sh_span *span)
+{
+    struct sh_area *area = span->area;
+    huge_unlink(span);
     unmap_area(area);
+    sh_store_relaxed(&span->owner, (uintptr_t)0);
     sh_span_delete(span, 1);
 }
 
@@ -512,6 +521,7 @@ static bool huge_link(struct sh_span *span, struct sh_area *area)
     if (covered) {
         area_link(area);
         sh_page_map_set(area->start, pages, span);
+        all_insert(span);
     }
     sh_lock_release(&sh_heap_lock);
     return covered;
@@ -536,12 +546,8 @@ struct sh_span *sh_huge_map(size_t bytes, size_t align, uint8_t kind)
     if (span) {
         area->huge = true;
         huge_setup(span, area, kind);
-        if (huge_link(span, area)) {
-            sh_lock_acquire(&sh_heap_lock);
-            all_insert(span);
-            sh_lock_release(&sh_heap_lock);
+        if (huge_link(span, area))
             return span;
-        }
         sh_span_delete(span, 1);
     }
     if (area)
@@ -551,19 +557,11 @@ struct sh_span *sh_huge_map(size_t bytes, size_t align, uint8_t kind)
     return NULL;
 }
 
-static void huge_unlink(struct sh_area *area)
-{
-    sh_lock_acquire(&sh_heap_lock);
-    sh_page_map_set(area->start, area_pages(area), NULL);
-    area_unlink(area);
-    sh_lock_release(&sh_heap_lock);
-}
-
 bool sh_huge_resize(struct sh_span *span, size_t bytes)
 {
     struct sh_area *area = span->area;
     size_t old_bytes = area->end - area->start;
-    huge_unlink(area);
+    huge_unlink(span);
     uintptr_t start = (uintptr_t)sh_os_remap((void *)area->start, old_bytes, bytes);
     bool done = start != 0;
     if (done) {

@@ -116,10 +116,29 @@ static struct sh_thread *new_record(void)
     return self;
 }
 
+/* Threads that come or go and wait for the lock: who stops the world again and again
+ * lets them have it first, a while. */
+static _Atomic uint32_t waiting;
+enum { POLITE_YIELDS = 1000 };
+
+static void lock_registry(void)
+{
+    sh_add_relaxed(&waiting, 1u);
+    sh_lock_acquire(&sh_registry_lock);
+    sh_sub_relaxed(&waiting, 1u);
+}
+
+void sh_registry_lock_politely(void)
+{
+    for (unsigned i = 0; i < POLITE_YIELDS && sh_load_relaxed(&waiting); i++)
+        sh_os_yield();
+    sh_lock_acquire(&sh_registry_lock);
+}
+
 static bool admit(struct sh_thread *self)
 {
     const struct sh_thread_hooks *heap = sh_registry_hooks();
-    sh_lock_acquire(&sh_registry_lock);
+    lock_registry();
     bool admitted = !heap->started || heap->started(self) == 0;
     if (admitted) {
         link_record(self);
@@ -167,21 +186,25 @@ static SH_NOINLINE void lock_as_blocking(struct sh_thread *self)
 {
     sh_blocking_begin(__builtin_frame_address(0));
     sh_critical_enter();
-    sh_lock_acquire(&sh_registry_lock);
+    lock_registry();
     SH_CHECK1(sh_load_relaxed(&self->state) == SH_THREAD_BLOCKING);
     sh_store_relaxed(&self->state, SH_THREAD_RUNNING);
 }
 
 static void leave(struct sh_thread *self)
 {
+    const struct sh_thread_hooks *heap = sh_registry_hooks();
+    if (heap->leaving)
+        heap->leaving(self);
     sh_gc_mutex_abandon();
     lock_as_blocking(self);
-    const struct sh_thread_hooks *heap = sh_registry_hooks();
     if (heap->ending)
         heap->ending(self);
     unlink_record(self);
     sh_tls.self = NULL;
     sh_lock_release(&sh_registry_lock);
+    if (heap->ended)
+        heap->ended(self);
     sh_meta_free(self, sizeof *self);
     sh_critical_leave();
 }

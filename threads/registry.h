@@ -16,8 +16,11 @@ struct sh_thread_hooks {
     /* In the thread, in a critical section, under the registry's lock (so that it does
      * not touch the heap while the world is stopped): it registers. 0 or ENOMEM. */
     int (*started)(struct sh_thread *self);
-    /* The same, before its record goes. */
+    /* In the thread, before anything else of its end: it may call out. */
+    void (*leaving)(struct sh_thread *self);
+    /* As `started`, before its record goes; and after, without the lock. */
     void (*ending)(struct sh_thread *self);
+    void (*ended)(struct sh_thread *self);
     /* Around fork, in the forking thread, in a critical section; prepare takes the
      * heap's locks in rank order, parent releases them, child makes them free and
      * takes over what the threads that are no more left behind. The registry then
@@ -52,6 +55,9 @@ void sh_thread_leave(bool ended);
  * looks like one for sh_scan_self.
  */
 void sh_thread_find_stack(struct sh_thread *self);
+
+/* Takes the registry's lock to stop the world: after who waits for it, within reason. */
+void sh_registry_lock_politely(void);
 
 /* All registered threads, under the registry's lock or with the world stopped. */
 struct sh_thread *sh_registry_first(void);

@@ -392,7 +392,7 @@ void sh_world_stop(void)
 {
     SH_CHECK1(sh_tls.critical > 0);
     sh_stop_prepare();
-    sh_lock_acquire(&sh_registry_lock);
+    sh_registry_lock_politely();
     int signal = signal_number();
     sh_store_relaxed(&pending, 1);
     for (struct sh_thread *t = sh_registry_first(); t; t = t->next) {
