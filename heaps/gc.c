@@ -274,6 +274,11 @@ SH_PUBLIC void gc_thread_unregister(void)
     sh_thread_leave(false);
 }
 
+SH_PUBLIC int gc_set_stop_signal(int signal)
+{
+    return sh_stop_set_signal(signal);
+}
+
 SH_PUBLIC SH_NOINLINE void gc_blocking_begin(void)
 {
     sh_blocking_begin(__builtin_frame_address(0));

@@ -17,6 +17,7 @@
 #include "heaps/collect.h"
 #include "heaps/deferred.h"
 #include "heaps/fork.h"
+#include "heaps/huge.h"
 #include "heaps/misuse.h"
 #include "heaps/pace.h"
 #include "heaps/remote.h"

@@ -1,18 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Areas and the page runs within them.
+ * Page runs within areas.
  *
  *   area   | span | free run | span      | free run                     |
  *
- * An area is a range of whole pages from the system (auto split), from the user, or of
- * one huge object. A free run is a stretch of pages with no owner, described by a
- * struct sh_span in state FREE to which all its pages' map entries lead, so that the
+ * A free run is a stretch of an area's pages with no owner, described by a struct
+ * sh_span in state FREE to which all its pages' map entries lead, so that the
  * neighbours of a run are found by lookup. Runs are clean (read as zero, cost nothing)
- * or dirty, and merge only with their like; dirty ones are handed out first. When too
- * much is dirty the largest dirty runs are purged, outside the lock.
+ * or dirty, and merge only with their like; dirty ones are handed out first.
  *
- * Lock: SH_RANK_HEAP, over areas, runs, the page map and the list of all spans.
- * Callers are in a critical section.
+ * Lock: SH_RANK_HEAP. Callers are in a critical section.
  */
 #ifndef SH_HEAPS_RUN_H
 #define SH_HEAPS_RUN_H
@@ -21,34 +18,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "heaps/area.h"
 #include "heaps/span.h"
-#include "lib/lock.h"
-
-struct sh_area {
-    struct sh_area *next, *prev;
-    uintptr_t start, end; /* whole pages */
-    size_t free_pages;
-    bool from_user; /* never unmapped */
-    bool huge;      /* holds one huge object */
-    bool first;     /* of the auto areas: kept when empty */
-};
-
-extern struct sh_lock sh_heap_lock;
-
-/* What the heap is made of; read anywhere, written under the lock. */
-struct sh_heap_counts {
-    _Atomic size_t total_pages; /* of all areas */
-    _Atomic size_t free_pages;  /* in free runs */
-    _Atomic size_t dirty_pages; /* of those, dirty */
-    _Atomic uint32_t areas;     /* areas ever added: tells whether the heap grew */
-};
-extern struct sh_heap_counts sh_heap_counts;
-
-/* Adds [start, end), whole pages, to the heap. 0, ENOMEM, or EEXIST: it overlaps. */
-int sh_area_add(uintptr_t start, uintptr_t end, bool from_user);
-
-/* The list of areas, under the lock. */
-struct sh_area *sh_area_first(void);
 
 /* The list of all spans, linked by all_next, under the lock or with the world stopped. */
 struct sh_span *sh_span_first(void);
@@ -76,13 +47,23 @@ void sh_run_give(struct sh_span *span);
  * False: it stays as it was. Takes the lock. */
 bool sh_run_resize(struct sh_span *span, size_t pages);
 
-/* A huge object's mapping as an area and span of its own; NULL: no memory. */
-struct sh_span *sh_huge_map(size_t bytes, size_t align, uint8_t kind);
+/* ---- Under the lock, for this module's kin ---- */
 
-/* mremap; false: it stays as it was. The span's base may change. */
-bool sh_huge_resize(struct sh_span *span, size_t bytes);
+/* In a free run's `bucket`: it is in none, for it is being made or purged; nothing
+ * merges with it. */
+#define SH_BUCKET_BUSY UINT8_MAX
 
-/* Whether the address is in an area. Under the lock. */
-struct sh_area *sh_area_of(uintptr_t address);
+/* The description of a free run, in no bucket; NULL: no memory. */
+struct sh_span *sh_run_new(
+    struct sh_area *area, uintptr_t base, size_t pages, bool zeroed);
+
+/* Into its bucket, and out again; merged: joined with its neighbours first. */
+void sh_run_insert(struct sh_span *run);
+void sh_run_insert_merged(struct sh_span *run);
+void sh_run_remove(struct sh_span *run);
+
+/* Into the list of all spans, and out again. */
+void sh_span_enlist(struct sh_span *span);
+void sh_span_delist(struct sh_span *span);
 
 #endif /* SH_HEAPS_RUN_H */

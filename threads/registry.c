@@ -19,7 +19,7 @@
  *
  * While a thread registers, what that calls (pthread_setspecific, the loader) may
  * allocate and come back here: it gets NULL, and the heap serves it from its shared
- * cache. Records come from metadata memory, which is type-stable.
+ * cache. Records come from metadata memory, which is never unmapped.
  *
  * Locks: SH_RANK_REGISTRY. Any thread.
  */
@@ -211,9 +211,11 @@ static void leave(struct sh_thread *self)
 
 void sh_thread_leave(bool ended)
 {
-    SH_CHECK1(sh_tls.critical == 0);
     int error = errno;
     struct sh_thread *self = sh_tls.self;
+    if (self && self->collecting)
+        sh_gc_mutex_abandon();
+    SH_CHECK1(sh_tls.critical == 0);
     if (self) {
         if (sh_load_relaxed(&self->state) == SH_THREAD_BLOCKING)
             sh_blocking_end();
@@ -234,6 +236,7 @@ struct sh_thread *sh_registry_keep_self(void)
         unlink_record(self);
     struct sh_thread *gone = first;
     first = NULL;
+    sh_store_relaxed(&waiting, 0u);
     sh_store_relaxed(&count, 0);
     if (self) {
         link_record(self);

@@ -256,6 +256,8 @@ static int signal_number(void)
 
 int sh_stop_set_signal(int signal)
 {
+    if (signal < 1 || signal > SIGRTMAX || signal == SIGKILL || signal == SIGSTOP)
+        return EINVAL;
     if (sh_load_relaxed(&in_use))
         return EBUSY;
     sh_store_relaxed(&stop_signal, signal);

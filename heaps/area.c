@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+/* Areas. See heaps/area.h. */
+#include "heaps/area.h"
+
+#include <errno.h>
+
+#include "heaps/page_map.h"
+#include "heaps/run.h"
+#include "lib/meta.h"
+
+struct sh_lock sh_heap_lock = SH_LOCK_INIT(SH_RANK_HEAP);
+struct sh_heap_counts sh_heap_counts;
+
+static struct sh_area *areas;
+static bool idle_kept; /* there may be empty areas that were not given back */
+
+struct sh_area *sh_area_first(void)
+{
+    return areas;
+}
+
+struct sh_area *sh_area_of(uintptr_t address)
+{
+    sh_assert_held(&sh_heap_lock);
+    struct sh_area *area = areas;
+    while (area && (address < area->start || address >= area->end))
+        area = area->next;
+    return area;
+}
+
+static bool area_overlaps(uintptr_t start, uintptr_t end)
+{
+    for (struct sh_area *area = areas; area; area = area->next)
+        if (start < area->end && area->start < end)
+            return true;
+    return false;
+}
+
+void sh_area_link(struct sh_area *area)
+{
+    area->prev = NULL;
+    area->next = areas;
+    if (areas)
+        areas->prev = area;
+    areas = area;
+    sh_add_relaxed(&sh_heap_counts.total_pages, sh_area_pages(area));
+}
+
+void sh_area_unlink(struct sh_area *area)
+{
+    if (area->next)
+        area->next->prev = area->prev;
+    if (area->prev)
+        area->prev->next = area->next;
+    else
+        areas = area->next;
+    sh_sub_relaxed(&sh_heap_counts.total_pages, sh_area_pages(area));
+}
+
+struct sh_area *sh_area_new(uintptr_t start, uintptr_t end)
+{
+    struct sh_area *area = sh_meta_alloc(sizeof *area);
+    if (area)
+        *area = (struct sh_area){.start = start, .end = end};
+    return area;
+}
+
+/* The granules at the ends of an area may be shared with another area. */
+bool sh_area_map(uintptr_t start, uintptr_t end)
+{
+    return sh_page_map_cover(start, (end - start) / SH_PAGE_SIZE) &&
+           sh_page_map_split(start) && sh_page_map_split(end);
+}
+
+static int area_add_locked(uintptr_t start, uintptr_t end, bool from_user)
+{
+    if (area_overlaps(start, end))
+        return EEXIST;
+    struct sh_area *area = sh_area_new(start, end);
+    struct sh_span *run =
+        area ? sh_run_new(area, start, (end - start) / SH_PAGE_SIZE, !from_user) : NULL;
+    if (!run || !sh_area_map(start, end)) {
+        if (run)
+            sh_span_delete(run, 0);
+        if (area)
+            sh_meta_free(area, sizeof *area);
+        return ENOMEM;
+    }
+    area->from_user = from_user;
+    area->first = !from_user && sh_load_relaxed(&sh_heap_counts.areas) == 0;
+    sh_area_link(area);
+    sh_page_map_set(start, run->pages, run);
+    sh_run_insert(run);
+    sh_add_relaxed(&sh_heap_counts.areas, 1u);
+    return 0;
+}
+
+int sh_area_add(uintptr_t start, uintptr_t end, bool from_user)
+{
+    sh_lock_acquire(&sh_heap_lock);
+    int error = area_add_locked(start, end, from_user);
+    sh_lock_release(&sh_heap_lock);
+    return error;
+}
+
+void sh_area_unmap(struct sh_area *area)
+{
+    sh_os_unmap((void *)area->start, area->end - area->start);
+    sh_meta_free(area, sizeof *area);
+}
+
+/* ---- Empty areas ---- */
+
+static bool area_is_idle(const struct sh_area *area)
+{
+    return !area->from_user && !area->first && area->free_pages == sh_area_pages(area);
+}
+
+/* Giving the area back leaves a quarter of what is in use free: it is not soon missed. */
+static bool area_is_spare(const struct sh_area *area)
+{
+    size_t total = sh_load_relaxed(&sh_heap_counts.total_pages);
+    size_t free = sh_load_relaxed(&sh_heap_counts.free_pages);
+    return free - sh_area_pages(area) >= (total - free) / 4;
+}
+
+/* Takes an area whose pages are all free out of the heap; the caller unmaps it. */
+static void area_dissolve(struct sh_area *area)
+{
+    for (uintptr_t at = area->start; at < area->end;) {
+        struct sh_span *run = sh_page_map_lookup(at);
+        at += run->pages * SH_PAGE_SIZE;
+        sh_run_remove(run);
+        sh_span_delete(run, 0);
+    }
+    sh_page_map_set(area->start, sh_area_pages(area), NULL);
+    sh_area_unlink(area);
+}
+
+void sh_area_freed(const struct sh_area *area)
+{
+    idle_kept |= area_is_idle(area);
+}
+
+struct sh_area *sh_area_take_idle(void)
+{
+    if (!idle_kept)
+        return NULL;
+    idle_kept = false;
+    for (struct sh_area *area = areas; area; area = area->next) {
+        if (!area_is_idle(area))
+            continue;
+        idle_kept = true;
+        if (!area_is_spare(area))
+            continue;
+        area_dissolve(area);
+        return area;
+    }
+    return NULL;
+}
