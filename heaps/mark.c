@@ -123,17 +123,20 @@ SH_INLINE struct sh_mark_item exchange(
     return oldest;
 }
 
+/* Until as many empty items went into the queue as it holds, and one more found nothing
+ * that the last item out of it had pushed. */
 static void drain_stack(struct sh_marker *marker)
 {
     struct sh_mark_item item;
-    for (unsigned empty = 0; empty < SH_MARK_QUEUE;) {
-        if (pop(marker, &item))
+    for (unsigned empty = 0; empty <= SH_MARK_QUEUE;) {
+        if (pop(marker, &item)) {
             __builtin_prefetch((const void *)item.start);
-        else
+            empty = 0;
+        } else {
             item = (struct sh_mark_item){0, 0};
-        item = exchange(marker, item);
-        empty = item.bytes ? 0 : empty + 1;
-        scan_item(marker, item);
+            empty++;
+        }
+        scan_item(marker, exchange(marker, item));
     }
 }
 
