@@ -37,6 +37,11 @@ static SH_TLS unsigned ignored;
 /* An allocation called gc_collect: it does not wait for gc_lock holders. */
 static SH_TLS bool automatic;
 
+void sh_collect_init(void)
+{
+    sh_roots_exclude(&collection, &collection + 1);
+}
+
 /* ---- Preparing ---- */
 
 static void each_cache(void (*visit)(struct sh_cache *cache))
@@ -57,16 +62,14 @@ static void prepare_span(struct sh_span *span)
         span->marks[w] = 0;
 }
 
-static void heap_bounds(uintptr_t *low, uintptr_t *high)
+/* The bounds go straight where no root is looked for: they are cells' addresses. */
+static void find_bounds(struct sh_marker *marker)
 {
-    *low = UINTPTR_MAX;
-    *high = 0;
     for (struct sh_area *area = sh_area_first(); area; area = area->next) {
-        *low = sh_min(*low, area->start);
-        *high = sh_max(*high, area->end);
+        if (marker->high == 0 || area->start < marker->low)
+            marker->low = area->start;
+        marker->high = sh_max(marker->high, area->end);
     }
-    if (*high == 0)
-        *low = 0;
 }
 
 /*
@@ -93,14 +96,13 @@ static void unlock_heap(void)
  */
 static void prepare(void)
 {
-    uintptr_t low, high;
     lock_heap();
     each_cache(sh_pace_flush);
     for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
         prepare_span(span);
-    heap_bounds(&low, &high);
+    sh_marker_init(&collection.marker);
+    find_bounds(&collection.marker);
     unlock_heap();
-    sh_marker_init(&collection.marker, low, high);
     collection.dead = NULL;
 }
 
@@ -119,9 +121,10 @@ static void mark_live_cells(struct sh_marker *marker, struct sh_span *span)
         for (; live; live &= live - 1) {
             const char *start =
                 (const char *)sh_span_cell(span, w * 64 + sh_ctz64(live));
-            mark_range(marker, start, start + span->cell_size);
+            sh_mark_range(marker, start, start + span->cell_size);
         }
     }
+    sh_mark_drain(marker);
 }
 
 /* All malloc'd memory is a root. */

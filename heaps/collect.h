@@ -14,6 +14,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* Before the first collection, without a lock. */
+void sh_collect_init(void);
+
 void sh_collect_start(void);
 void sh_collect_root(void **words, size_t count);
 void sh_collect_end(void);

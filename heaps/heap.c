@@ -81,6 +81,7 @@ static void exclude_tables(void)
         return;
     sh_roots_exclude(sh_page_map_root, sh_page_map_root + SH_ROOT_ENTRIES);
     sh_roots_exclude(&sh_shared_cache, &sh_shared_cache + 1);
+    sh_collect_init();
 }
 
 static void init_once(void)

@@ -17,11 +17,9 @@ struct sh_mark_segment {
     SH_ALIGNED(64) struct sh_mark_item items[SEGMENT_ITEMS];
 };
 
-void sh_marker_init(struct sh_marker *marker, uintptr_t low, uintptr_t high)
+void sh_marker_init(struct sh_marker *marker)
 {
     memset(marker, 0, sizeof *marker);
-    marker->low = low;
-    marker->high = high;
 }
 
 static bool push_segment(struct sh_marker *marker)

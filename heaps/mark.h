@@ -44,8 +44,8 @@ struct sh_marker {
     size_t live_bytes; /* marked so far */
 };
 
-/* Begins with empty stacks; [low, high) bounds the heap. */
-void sh_marker_init(struct sh_marker *marker, uintptr_t low, uintptr_t high);
+/* Begins with empty stacks and no bounds; the caller sets low and high. */
+void sh_marker_init(struct sh_marker *marker);
 
 /* Marks what the words in [start, end) point to, and puts it on the stack. */
 void sh_mark_range(struct sh_marker *marker, const void *start, const void *end);
