@@ -15,7 +15,7 @@
 
 #include "heaps/malloc.h"
 #include "lib/compiler.h"
-#include "tests/threads.h"
+#include "tests/workers.h"
 
 /* ---- Hiding ---- */
 
@@ -30,7 +30,7 @@ static inline void *reveal(uintptr_t hidden)
 }
 
 /* Overwrites what calls before left below the caller's frame, and in registers. */
-static SH_NOINLINE SH_UNUSED void clear_stack(void)
+SH_NO_SANITIZE static SH_NOINLINE SH_UNUSED void clear_stack(void)
 {
     volatile char frame[32 << 10];
     for (size_t i = 0; i < sizeof frame; i++)
