@@ -82,14 +82,21 @@ static void *symbol(void *where, const char *name)
     return dlsym ? dlsym(where, name) : NULL;
 }
 
+sh_os_function *sh_os_behind(const char *name)
+{
+    sh_os_function *function;
+    void *address = symbol(RTLD_NEXT, name);
+    memcpy(&function, &address, sizeof function);
+    return function;
+}
+
 sh_os_create_fn *sh_os_pthread_create(void)
 {
     static _Atomic(sh_os_create_fn *) found;
     sh_os_create_fn *create = sh_load_relaxed(&found);
     if (SH_LIKELY(create))
         return create;
-    void *next = symbol(RTLD_NEXT, "pthread_create");
-    memcpy(&create, &next, sizeof create);
+    create = (sh_os_create_fn *)sh_os_behind("pthread_create");
     if (!create)
         create = __pthread_create;
     sh_store_relaxed(&found, create);

@@ -38,6 +38,10 @@ typedef int sh_os_create_fn(
 /* The C library's own pthread_create; NULL where the program was linked without. */
 sh_os_create_fn *sh_os_pthread_create(void);
 
+/* The function of that name behind ours; NULL in a fully static program. */
+typedef void sh_os_function(void);
+sh_os_function *sh_os_behind(const char *name);
+
 /* Bytes of stack that a thread made with `attr` (NULL: the default) gets. */
 size_t sh_os_stack_size(const pthread_attr_t *attr);
 

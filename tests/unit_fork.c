@@ -12,7 +12,7 @@
 
 #include "lib/meta.h"
 #include "lib/os_thread.h"
-#include "tests/threads.h"
+#include "tests/workers.h"
 
 /* ---- What goes on in other threads at the fork ---- */
 

@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "tests/child.h"
-#include "tests/threads.h"
+#include "tests/workers.h"
 
 #define LATER_US 20000
 

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "tests/threads.h"
+#include "tests/workers.h"
 #include "threads/life.h"
 
 /* Around the heap's own hooks, where there is a heap. */

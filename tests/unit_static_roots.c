@@ -24,7 +24,7 @@
 #include "lib/bits.h"
 #include "lib/os_thread.h"
 #include "tests/child.h"
-#include "tests/threads.h"
+#include "tests/workers.h"
 
 #define MASK 0x5555555555555555u
 

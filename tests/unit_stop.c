@@ -19,7 +19,7 @@
 
 #include "lib/os_thread.h"
 #include "tests/child.h"
-#include "tests/threads.h"
+#include "tests/workers.h"
 
 #define WORKERS_MAX 24
 
@@ -197,15 +197,13 @@ static void *signal_on_alt_stack(void *arg)
 
 static void *mask_signals(void *arg)
 {
-    sigset_t all, old;
     sh_thread_enter();
-    sigfillset(&all);
     while (!sh_load_relaxed(&over)) {
         step(arg);
-        pthread_sigmask(SIG_BLOCK, &all, &old);
+        uint64_t mask = sh_os_signals_block();
         sh_critical_enter();
         sh_critical_leave();
-        pthread_sigmask(SIG_SETMASK, &old, NULL);
+        sh_os_signals_restore(mask);
     }
     return NULL;
 }
@@ -292,7 +290,7 @@ static void run(void *(*const *routines)(void *), int kinds, int count, int time
 
 static void run_one(void *(*routine)(void *))
 {
-    run(&routine, 1, 4, 200);
+    run(&routine, 1, 4, 100);
 }
 
 static void spinning_threads_stop(void **unused)
@@ -303,7 +301,7 @@ static void spinning_threads_stop(void **unused)
 static void threads_in_read_and_conditions_stop(void **unused)
 {
     void *(*const routines[])(void *) = {block_in_read, wait_on_condition, poke};
-    run(routines, 3, 6, 200);
+    run(routines, 3, 6, 100);
 }
 
 static void sleeping_threads_stop(void **unused)
@@ -348,7 +346,7 @@ static void all_kinds_stop_together(void **unused)
     void *(*const routines[])(void *) = {spin, block_in_read, wait_on_condition, poke,
         sleep_a_little, be_critical, be_blocking, come_and_go, have_children,
         signal_on_alt_stack, mask_signals};
-    run(routines, 11, 22, 50);
+    run(routines, 11, 22, 30);
 }
 
 static void the_next_stop_may_follow_at_once(void **unused)
@@ -357,7 +355,7 @@ static void the_next_stop_may_follow_at_once(void **unused)
     for (int i = 0; i < 6; i++)
         start_worker(i, routines[i % 3]);
     MUST(pipe(pipe_fds) == 0);
-    for (int i = 0; i < 5000; i++) {
+    for (int i = 0; i < 300 * rounds(); i++) {
         stop_to_collect();
         resume();
     }
@@ -379,7 +377,7 @@ static void *collect_often(void *arg)
 static void collectors_stop_each_other(void **unused)
 {
     void *(*const routines[])(void *) = {collect_often, collect_often, spin};
-    run(routines, 3, 6, 200);
+    run(routines, 3, 6, 100);
 }
 
 /* ---- One at a time ---- */
@@ -501,13 +499,11 @@ static void a_vanished_thread_is_given_up(void **unused)
 
 static void *mask_until_told(void *unused)
 {
-    sigset_t all;
     sh_thread_enter();
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, NULL);
+    uint64_t mask = sh_os_signals_block();
     set_flag(&stage, sh_os_thread_id());
     sleep_us(500000);
-    pthread_sigmask(SIG_UNBLOCK, &all, NULL);
+    sh_os_signals_restore(mask);
     return NULL;
 }
 

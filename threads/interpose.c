@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * pthread_create, in place of the C library's: a thread is registered before its start
- * routine runs, so that what it is given is a root from its first instruction on.
+ * pthread_create and thrd_create, in place of the C library's: a thread is registered
+ * before its start routine runs, so that what it is given is a root from its first
+ * instruction on.
  *
  * Until then the argument is held by the start record, which is malloc'd and so scanned.
  * The new thread frees it once the argument is on its own, registered stack.
@@ -14,7 +15,9 @@
  */
 #include <errno.h>
 #include <pthread.h>
+#include <stdint.h>
 #include <stdlib.h>
+#include <threads.h>
 #include <time.h>
 
 #include "lib/check.h"
@@ -29,7 +32,8 @@
 #if SH_INTERPOSE
 
 struct start {
-    void *(*routine)(void *);
+    void *(*routine)(void *); /* NULL: c11_routine */
+    thrd_start_t c11_routine;
     void *arg;
     size_t stack_size;
 };
@@ -42,7 +46,9 @@ static void *run(void *record)
     if (self)
         self->stack_size = start.stack_size;
     free(record);
-    return start.routine(start.arg);
+    if (start.routine)
+        return start.routine(start.arg);
+    return (void *)(intptr_t)start.c11_routine(start.arg);
 }
 
 static sh_os_create_fn *behind_ours(void)
@@ -53,18 +59,38 @@ static sh_os_create_fn *behind_ours(void)
     return create;
 }
 
-SH_PUBLIC int pthread_create(
-    pthread_t *thread, const pthread_attr_t *attr, void *(*routine)(void *), void *arg)
+static int create(pthread_t *thread, const pthread_attr_t *attr, struct start what)
 {
-    sh_os_create_fn *create = behind_ours();
+    sh_os_create_fn *behind = behind_ours();
     struct start *start = malloc(sizeof *start);
     if (!start)
         return EAGAIN;
-    *start = (struct start){routine, arg, sh_os_stack_size(attr)};
-    int error = create(thread, attr, run, start);
+    *start = what;
+    start->stack_size = sh_os_stack_size(attr);
+    int error = behind(thread, attr, run, start);
     if (error)
         free(start);
     return error;
+}
+
+SH_PUBLIC int pthread_create(
+    pthread_t *thread, const pthread_attr_t *attr, void *(*routine)(void *), void *arg)
+{
+    return create(thread, attr, (struct start){.routine = routine, .arg = arg});
+}
+
+/* A thrd_t is a pthread_t, and thrd_join takes its int from where we return it. */
+SH_PUBLIC int thrd_create(thrd_t *thread, thrd_start_t routine, void *arg)
+{
+    struct start start = {.c11_routine = routine, .arg = arg};
+    switch (create(thread, NULL, start)) {
+    case 0:
+        return thrd_success;
+    case ENOMEM:
+        return thrd_nomem;
+    default:
+        return thrd_error;
+    }
 }
 
 extern __typeof__(timer_create) *const sh_interpose_anchor;

@@ -46,7 +46,7 @@
  *   when it leaves its critical section, if the handler found it inside and set
  *   stop_wanted. Leaving first lowers `critical` and then looks, so a signal between
  *   the two parks at once, and one before is seen;
- *   in gc_blocking_begin, if it finds itself WANTED there.
+ *   in gc_blocking_begin, where it finds itself WANTED, in the same way.
  * All signals are blocked while a thread is parked, so that none of the program's
  * handlers runs in it. In a BLOCKING thread they may; they must not touch the heap, nor
  * move pointers.
@@ -196,20 +196,23 @@ SH_NO_SANITIZE static SH_NOINLINE void copy_frames(
         self->spilled[i] = i < words ? from[i] : 0;
 }
 
-/* With signals blocked, so that nothing comes between publishing and the swap. */
-static void become_blocking(struct sh_thread *self, uintptr_t sp)
+/*
+ * In a critical section, so that no park comes between publishing and the swap and
+ * publishes another sp. Leaving one is where a thread that is WANTED parks.
+ */
+static bool try_to_block(struct sh_thread *self, uintptr_t sp, struct sh_range alt)
 {
-    struct sh_range alt = sh_os_alt_stack(NULL, sp);
-    for (;;) {
-        publish(self, sp, alt);
-        uint32_t state = SH_THREAD_RUNNING;
-        /* Pairs with the swap in ask. */
-        if (sh_cas_seq_cst(&self->state, &state, SH_THREAD_BLOCKING))
-            return;
-        if (state != SH_THREAD_WANTED)
-            sh_fatal("gc_blocking_begin inside gc_blocking_begin");
-        park_below(self, NULL);
-    }
+    uint32_t state = SH_THREAD_RUNNING;
+    sh_critical_enter();
+    publish(self, sp, alt);
+    /* Pairs with the swap in ask. */
+    bool done = sh_cas_seq_cst(&self->state, &state, SH_THREAD_BLOCKING);
+    if (!done && state != SH_THREAD_WANTED)
+        sh_fatal("gc_blocking_begin inside gc_blocking_begin");
+    if (!done)
+        sh_tls.stop_wanted = 1;
+    sh_critical_leave();
+    return done;
 }
 
 SH_NOINLINE void sh_blocking_begin(const void *frame)
@@ -222,9 +225,9 @@ SH_NOINLINE void sh_blocking_begin(const void *frame)
     __builtin_unwind_init();
     /* The frame pointer and the return address that `frame` points to are gone too. */
     copy_frames(self, (uintptr_t)frame + 2 * sizeof(void *));
-    uint64_t mask = sh_os_signals_block();
-    become_blocking(self, (uintptr_t)frame);
-    sh_os_signals_restore(mask);
+    struct sh_range alt = sh_os_alt_stack(NULL, (uintptr_t)frame);
+    while (!try_to_block(self, (uintptr_t)frame, alt))
+        ;
     errno = error;
 }
 
@@ -264,17 +267,31 @@ int sh_stop_set_signal(int signal)
     return 0;
 }
 
-/* Twice at once does no harm. */
-void sh_stop_prepare(void)
+static void take_into_use(int signal)
 {
-    if (SH_LIKELY(sh_load_acquire(&in_use)))
-        return;
-    int signal = signal_number();
     if (sh_os_signal_handle(signal, on_signal) != 0)
         sh_fatal("signal %d, which stops threads, is handled by the program", signal);
-    /* Pairs with the acquires here and in sh_stop_let_in. */
-    sh_store_release(&in_use, true);
     sh_os_signal_unblock(signal);
+    /* Pairs with the acquires of in_use. */
+    sh_store_release(&in_use, true);
+}
+
+/* Who comes second waits for the first, whom nobody can stop before that. */
+void sh_stop_prepare(void)
+{
+    static _Atomic bool begun;
+    if (SH_LIKELY(sh_load_acquire(&in_use)))
+        return;
+    if (!sh_exchange_seq_cst(&begun, true))
+        take_into_use(signal_number());
+    while (!sh_load_acquire(&in_use))
+        sh_os_yield();
+    sh_os_signal_unblock(signal_number());
+}
+
+int sh_stop_signal_in_use(void)
+{
+    return sh_load_acquire(&in_use) ? signal_number() : 0;
 }
 
 /* Before that the mask is left alone: the signal may be the program's after all. */

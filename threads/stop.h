@@ -38,6 +38,9 @@ void sh_stop_prepare(void);
 /* Chooses the signal, before it is in use; 0 or EBUSY. */
 int sh_stop_set_signal(int signal);
 
+/* The signal once it is in use, else 0. (handler) */
+int sh_stop_signal_in_use(void);
+
 /* When a thread that does not answer is reported; for tests to shorten. */
 extern uint64_t sh_stop_patience_ns;
 

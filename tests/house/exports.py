@@ -22,7 +22,9 @@ CXX = [f"_Zn{k}m{s}" for k in "wa" for s in ("", NOTHROW, ALIGNED, ALIGNED + NOT
     for k in "la"
     for s in ("", NOTHROW, "m", ALIGNED, "m" + ALIGNED, ALIGNED + NOTHROW)
 ]
-REPLACED = {*MALLOC, *LIBC, *CXX, "pthread_create"}
+THREADS = """pthread_create thrd_create pthread_sigmask sigprocmask sigsuspend sigwait
+    sigwaitinfo sigtimedwait sigaction signal""".split()
+REPLACED = {*MALLOC, *LIBC, *CXX, *THREADS}
 
 
 def run(*command):

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What the tests of threads/ share: CMocka's assertions are the main thread's alone. */
-#ifndef SH_TESTS_THREADS_H
-#define SH_TESTS_THREADS_H
+#ifndef SH_TESTS_WORKERS_H
+#define SH_TESTS_WORKERS_H
 
 #include <pthread.h>
 #include <sched.h>
@@ -75,4 +75,4 @@ static inline void resume(void)
     sh_gc_mutex_collect_end();
 }
 
-#endif /* SH_TESTS_THREADS_H */
+#endif /* SH_TESTS_WORKERS_H */
