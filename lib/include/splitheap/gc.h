@@ -31,10 +31,11 @@ extern "C" {
 
 #if defined(__GNUC__)
 #define GC_PUBLIC __attribute__((visibility("default")))
-#define GC_MALLOC_LIKE __attribute__((malloc, warn_unused_result))
+/* Not `malloc`: what an object is given last, its finaliser may be the first to read. */
+#define GC_USE_RESULT __attribute__((warn_unused_result))
 #else
 #define GC_PUBLIC
-#define GC_MALLOC_LIKE
+#define GC_USE_RESULT
 #endif
 
 /* The pointer's target is not read through it: it may hold anything, or be no object. */
@@ -173,7 +174,7 @@ GC_PUBLIC void gc_finalise(void *object);
  * n_bytes is 0, when the thread is inside gc_lock, or when there is no memory (errno
  * is then ENOMEM). May collect, and so run finalisers. (Seed: gc_alloc.)
  */
-GC_PUBLIC GC_MALLOC_LIKE void *gc_alloc(size_t n_bytes, unsigned int alloc_flags);
+GC_PUBLIC GC_USE_RESULT void *gc_alloc(size_t n_bytes, unsigned int alloc_flags);
 
 /**
  * Frees the object at `ptr` at once, without its finaliser; NULL does nothing. Also
