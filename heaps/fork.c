@@ -28,6 +28,6 @@ void sh_heap_fork_child(struct sh_thread *gone)
     sh_cache_fork_child(sh_tls.self ? sh_tls.self->cache : NULL);
     (void)gone; /* their caches are among all caches */
     sh_cache_give_back(sh_cache_detach_dead(&sh_shared_cache));
-    if (sh_tls.self)
+    if (sh_tls.self && sh_tls.self->cache)
         sh_cache_give_back(sh_cache_detach_dead(sh_tls.self->cache));
 }

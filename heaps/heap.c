@@ -47,7 +47,7 @@ static void thread_ending(struct sh_thread *self)
     struct sh_cache *cache = self->cache;
     self->cache = NULL;
     sh_cache_select(self);
-    self->deferred = sh_cache_retire(cache);
+    self->deferred = cache ? sh_cache_retire(cache) : NULL;
 }
 
 static void thread_ended(struct sh_thread *self)
@@ -112,7 +112,8 @@ static struct sh_cache *enter_cache(void)
 {
     struct sh_thread *self = sh_thread_enter();
     sh_critical_enter();
-    if (SH_LIKELY(self != NULL))
+    /* One that was registered before the heap began has no cache. */
+    if (SH_LIKELY(self && self->cache))
         return self->cache;
     sh_lock_acquire(&sh_shared_lock);
     return &sh_shared_cache;
