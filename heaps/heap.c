@@ -267,7 +267,8 @@ void *sh_heap_alloc(const struct sh_request *request)
     if (request->kind != SH_KIND_EXPLICIT)
         before_collected(request->bytes);
     void *p = alloc_or_grow(request);
-    if (!p && sh_collect_for_memory())
+    /* What was finalised by the first is freed by the second. */
+    for (int i = 0; !p && i < 2 && sh_collect_for_memory(); i++)
         p = alloc_or_grow(request);
     errno = p ? saved : ENOMEM;
     return p;
