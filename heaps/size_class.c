@@ -26,11 +26,11 @@ static uint16_t ordinary_pages(uint32_t size)
     return (uint16_t)pages;
 }
 
-/* The fewest pages of which at most a sixteenth is no cell. */
+/* The fewest pages of which at most a thirty-second is no cell. */
 static uint16_t fewest_pages(uint32_t size)
 {
     size_t pages = (size + SH_PAGE_SIZE - 1) / SH_PAGE_SIZE;
-    while ((pages * SH_PAGE_SIZE) % size > pages * SH_PAGE_SIZE / 16)
+    while ((pages * SH_PAGE_SIZE) % size > pages * SH_PAGE_SIZE / 32)
         pages++;
     return (uint16_t)pages;
 }
