@@ -6,6 +6,7 @@
  * others held. So the forking thread takes all of ours first, in the order of rank:
  *
  *      prepare   GC mutex (shared: no collection is under way or can begin)
+ *                (none of us holds the loader's lock)
  *                fork lock, registry, roots, the heap's, metadata memory
  *      parent    gives them back in the reverse order
  *      child     makes them free, forgets the other threads, and lets the heap take
@@ -45,8 +46,10 @@ static bool collects, on_initial_stack;
 static void prepare(void)
 {
     sh_gc_mutex_fork_prepare();
+    bool collecting = sh_gc_mutex_is_collecting();
+    if (!collecting)
+        sh_roots_fork_prepare();
     sh_critical_enter();
-    bool collecting = sh_tls.self && sh_tls.self->collecting;
     if (!collecting) {
         sh_lock_acquire(&fork_lock);
         sh_lock_acquire(&sh_registry_lock);
@@ -92,6 +95,7 @@ static void child(void)
         sh_os_initial_stack_gone();
     free_locks();
     sh_gc_mutex_fork_child();
+    sh_roots_fork_child();
     sh_stop_fork_child();
     struct sh_thread *gone = sh_registry_keep_self();
     const struct sh_thread_hooks *heap = sh_registry_hooks();

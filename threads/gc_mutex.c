@@ -135,6 +135,12 @@ bool sh_gc_mutex_is_locked(void)
     return spare_depth > 0 || (self && self->lock_depth > 0);
 }
 
+bool sh_gc_mutex_is_collecting(void)
+{
+    struct sh_thread *self = sh_tls.self;
+    return spare_collecting || (self && self->collecting);
+}
+
 void sh_gc_mutex_abandon(void)
 {
     if (*my_collecting())
@@ -147,6 +153,18 @@ void sh_gc_mutex_abandon(void)
 
 /* ---- Alone ---- */
 
+static enum sh_gc_attempt in_the_way(uint32_t seen)
+{
+    if (seen & COLLECTING)
+        return SH_GC_COLLECTING;
+    return seen & COUNT ? SH_GC_LOCKED : SH_GC_TAKEN;
+}
+
+enum sh_gc_attempt sh_gc_mutex_look(void)
+{
+    return in_the_way(sh_load_seq_cst(&word));
+}
+
 enum sh_gc_attempt sh_gc_mutex_attempt(void)
 {
     bool *collecting = my_collecting();
@@ -155,10 +173,8 @@ enum sh_gc_attempt sh_gc_mutex_attempt(void)
         sh_fatal("a collection begins inside gc_lock or another one");
     uint32_t seen = sh_load_relaxed(&word);
     do {
-        if (seen & COLLECTING)
-            return SH_GC_COLLECTING;
-        if (seen & COUNT)
-            return SH_GC_LOCKED;
+        if (in_the_way(seen) != SH_GC_TAKEN)
+            return in_the_way(seen);
     } while (!sh_cas_weak_seq_cst(&word, &seen, seen | COLLECTING));
     *collecting = true;
     *depth = 1;
@@ -219,9 +235,8 @@ void sh_gc_mutex_fork_parent(void)
 
 void sh_gc_mutex_fork_child(void)
 {
-    struct sh_thread *self = sh_tls.self;
     uint32_t mine = 0;
-    if (spare_collecting || (self && self->collecting))
+    if (sh_gc_mutex_is_collecting())
         mine = COLLECTING;
     else if (sh_gc_mutex_is_locked())
         mine = 1;

@@ -15,7 +15,8 @@
  * a lock it is fatal. */
 void sh_gc_mutex_lock(void);
 bool sh_gc_mutex_unlock(void);
-bool sh_gc_mutex_is_locked(void); /* by the calling thread, either way */
+bool sh_gc_mutex_is_locked(void);     /* by the calling thread, either way */
+bool sh_gc_mutex_is_collecting(void); /* the calling thread is */
 
 /* Alone: waits for gc_lock holders and collections, or (try) returns false rather than
  * wait for holders of gc_lock; `try` still waits for a collection under way and then
@@ -26,14 +27,16 @@ void sh_gc_mutex_collect_end(void);
 
 /*
  * The steps of collect_begin, for who must not wait where it tries (see
- * sh_world_stop_to_collect): attempt never waits; await returns when what was in the
- * way has gone, perhaps for something else to come.
+ * sh_world_stop_to_collect): look says what attempt would say now, and attempt never
+ * waits; await returns when what was in the way has gone, perhaps for something else to
+ * come.
  */
 enum sh_gc_attempt {
     SH_GC_TAKEN,      /* the mutex is the caller's alone */
     SH_GC_COLLECTING, /* another thread collects */
     SH_GC_LOCKED      /* other threads are inside gc_lock */
 };
+enum sh_gc_attempt sh_gc_mutex_look(void);
 enum sh_gc_attempt sh_gc_mutex_attempt(void);
 void sh_gc_mutex_await(enum sh_gc_attempt obstacle);
 

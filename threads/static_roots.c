@@ -29,6 +29,7 @@
 #include "lib/bits.h"
 #include "lib/check.h"
 #include "lib/meta.h"
+#include "lib/os.h"
 #include "lib/os_thread.h"
 #include "threads/gc_mutex.h"
 
@@ -186,11 +187,27 @@ static bool try_in_loader(void *context)
     return stop_in_loader(NULL);
 }
 
+/*
+ * Threads that walk, or are about to. Who forks holds the GC mutex shared and waits for
+ * them to be none; who walks says so and then looks whether the mutex is free. One of
+ * the two sees the other (all seq_cst).
+ */
+static _Atomic uint32_t walkers;
+
+static enum sh_gc_attempt walk(void)
+{
+    sh_add_seq_cst(&walkers, 1u);
+    enum sh_gc_attempt result = sh_gc_mutex_look();
+    if (result == SH_GC_TAKEN)
+        sh_os_each_segment(try_in_loader, note_segment, &result);
+    sh_sub_seq_cst(&walkers, 1u);
+    return result;
+}
+
 bool sh_world_stop_to_collect(bool wait)
 {
     for (;;) {
-        enum sh_gc_attempt result;
-        sh_os_each_segment(try_in_loader, note_segment, &result);
+        enum sh_gc_attempt result = walk();
         if (result == SH_GC_TAKEN)
             return true;
         if (result == SH_GC_COLLECTING || wait)
@@ -198,6 +215,28 @@ bool sh_world_stop_to_collect(bool wait)
         if (!wait)
             return false;
     }
+}
+
+/*
+ * A program that forks in a callback of its dl_iterate_phdr would be waited for by a
+ * walker; glibc leaves the lock taken in its child anyhow, so it is not waited long.
+ */
+#define FORK_WAITS 1000
+#define FORK_WAIT_NS 1000000
+
+void sh_roots_fork_prepare(void)
+{
+    for (int i = 0; i < FORK_WAITS; i++) {
+        uint32_t left = sh_load_seq_cst(&walkers);
+        if (left == 0)
+            return;
+        sh_os_wait(&walkers, left, FORK_WAIT_NS);
+    }
+}
+
+void sh_roots_fork_child(void)
+{
+    sh_store_relaxed(&walkers, 0);
 }
 
 /* ---- Scanning ---- */

@@ -40,4 +40,11 @@ void sh_roots_exclude(const void *start, const void *end);
 /* Returns what was set before. */
 bool sh_roots_scan_segments(bool on);
 
+/*
+ * Around fork, the GC mutex being held shared: prepare waits until no thread of ours
+ * holds the loader's lock, which nobody would release in the child.
+ */
+void sh_roots_fork_prepare(void);
+void sh_roots_fork_child(void);
+
 #endif /* SH_THREADS_STATIC_ROOTS_H */
