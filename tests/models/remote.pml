@@ -281,6 +281,7 @@ end:
             live = live & ~BIT(c);
             picked = picked | BIT(c);
             read = alloc & MASK(WORD(c));
+            assert(WORD(c) == window || used > 0);
             less = used - (WORD(c) != window);
             between = true
         }
