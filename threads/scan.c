@@ -113,7 +113,7 @@ SH_NO_SANITIZE static void scan_thread(
     }
 }
 
-SH_NO_SANITIZE void sh_scan_stopped_threads(sh_range_fn *visit_range, void *context)
+void sh_scan_stopped_threads(sh_range_fn *visit_range, void *context)
 {
     struct scan scan = {visit_range, context};
     sh_assert_held(&sh_registry_lock);

@@ -304,8 +304,8 @@ void sh_stop_let_in(void)
 /* ---- In the collector ---- */
 
 /*
- * After so long without an answer a thread is reported. Before, it is looked after a
- * hundred times, and sent the signal again ten times, as the program's sigwait may have
+ * After so long without an answer a thread is reported. Before, it is looked after about
+ * a hundred times, and sent the signal again ten times, as the program's sigwait may have
  * taken it; far more often where the first may have been refused. One signal too many
  * does no harm.
  */
@@ -378,32 +378,42 @@ static void report(const struct sh_thread *thread)
         (unsigned)thread->tid, signal_number());
 }
 
-static void look_after(struct sh_thread *thread, unsigned looks)
+static void look_after(struct sh_thread *thread, bool resend)
 {
-    if (sh_load_relaxed(&thread->state) != SH_THREAD_WANTED)
-        return;
     if (has_namesake(thread))
         give_up(thread);
     else
-        send(thread, looks % LOOKS_BEFORE_RESEND == 0 ? signal_number() : 0);
-    if (looks == LOOKS)
-        report(thread);
+        send(thread, resend ? signal_number() : 0);
+}
+
+static void look_after_all(bool resend, bool tell)
+{
+    for (struct sh_thread *t = sh_registry_first(); t; t = t->next) {
+        if (sh_load_relaxed(&t->state) != SH_THREAD_WANTED)
+            continue;
+        look_after(t, resend);
+        if (tell)
+            report(t);
+    }
 }
 
 static void await_answers(void)
 {
     unsigned looks = 0;
-    uint64_t pause = sh_stop_patience_ns / LOOKS, next = sh_os_now_ns() + pause;
+    bool told = false;
+    uint64_t pause = sh_stop_patience_ns / LOOKS, since = sh_os_now_ns();
+    uint64_t next = since + pause;
     uint32_t left;
     /* Pairs with the lowering in answer. */
     while ((left = sh_load_acquire(&pending)) != 0) {
         sh_os_wait(&pending, left, pause);
-        if (sh_os_now_ns() < next)
+        uint64_t now = sh_os_now_ns();
+        if (now < next)
             continue;
-        next += pause;
-        looks++;
-        for (struct sh_thread *t = sh_registry_first(); t; t = t->next)
-            look_after(t, looks);
+        next = now + pause;
+        bool tell = !told && now - since >= sh_stop_patience_ns;
+        told = told || tell;
+        look_after_all(++looks % LOOKS_BEFORE_RESEND == 0, tell);
     }
 }
 
