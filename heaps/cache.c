@@ -15,18 +15,8 @@
 #include "lib/check.h"
 #include "lib/meta.h"
 
-static struct sh_word full_word = {.alloc = ~(uint64_t)0, .remote = ~(uint64_t)0};
-
-#define MISS                                                                           \
-    {                                                                                  \
-        .word = &full_word                                                             \
-    }
-#define MISS_8 MISS, MISS, MISS, MISS, MISS, MISS, MISS, MISS
-#define MISS_72 MISS_8, MISS_8, MISS_8, MISS_8, MISS_8, MISS_8, MISS_8, MISS_8, MISS_8
-_Static_assert(SH_CLASS_COUNT == 72, "the initial caches list their bins");
-
-struct sh_cache sh_empty_cache = {.bins = {{MISS_72}, {MISS_72}, {MISS_72}}};
-struct sh_cache sh_shared_cache = {.bins = {{MISS_72}, {MISS_72}, {MISS_72}}};
+struct sh_cache sh_empty_cache;
+struct sh_cache sh_shared_cache;
 struct sh_lock sh_shared_lock = SH_LOCK_INIT(SH_RANK_SHARED);
 SH_TLS struct sh_cache *sh_my_cache = &sh_empty_cache;
 _Atomic uint32_t sh_epoch;
@@ -144,8 +134,6 @@ void sh_cache_free_own(struct sh_cache *cache, struct sh_span *span, uint32_t ce
     struct sh_word *word = &span->words[cell / 64];
     uint64_t alloc = sh_load_relaxed(&word->alloc);
     sh_store_relaxed(&word->alloc, alloc & ~sh_cell_bit(cell));
-    if (word == span->window)
-        return;
     if (--span->used == span->wake) {
         sh_cache_unlist(cache, span);
         place(cache, span);
@@ -160,30 +148,30 @@ static uint32_t live_count(struct sh_span *span, struct sh_word *word)
     return sh_popcount64(sh_load_relaxed(&word->alloc) & ~tail);
 }
 
-void sh_cache_close_window(struct sh_cache *cache, struct sh_bin *bin)
+void sh_cache_close_window(struct sh_bin *bin)
 {
     struct sh_span *span = bin->span;
     if (!span->window)
         return;
-    span->used += live_count(span, span->window);
+    span->used -= sh_popcount64(bin->cells);
     span->window = NULL;
-    bin->word = &full_word;
-    (void)cache;
+    bin->cells = 0;
 }
 
 static void open_window(struct sh_cache *cache, struct sh_bin *bin, uint32_t w)
 {
     struct sh_span *span = bin->span;
     struct sh_word *word = &span->words[w];
-    uint32_t live = live_count(span, word);
-    uint32_t cells = (uint32_t)sh_min(64, span->cell_count - w * 64);
-    span->used -= live;
+    uint64_t cells = ~sh_load_relaxed(&word->alloc);
+    uint32_t count = sh_popcount64(cells);
+    span->used += count;
     span->window = word;
     bin->word = word;
+    bin->cells = cells;
     bin->base = sh_span_cell(span, w * 64);
     bin->cell_size = span->cell_size;
     if (sh_span_collected(span))
-        sh_pace_taken(cache, (cells - live) * span->cell_size);
+        sh_pace_taken(cache, count * span->cell_size);
 }
 
 static uint64_t words_with_free_cells(struct sh_span *span)
@@ -355,17 +343,27 @@ static bool use_new(struct sh_cache *cache, enum sh_kind kind, unsigned c, bool 
     return next_window(cache, &cache->bins[kind][c]);
 }
 
+/* The same window again, if much of it was freed meanwhile: those cells are warm. */
+static bool use_again(struct sh_cache *cache, struct sh_bin *bin, struct sh_word *last)
+{
+    if (sh_popcount64(~sh_load_relaxed(&last->alloc)) < SH_WARM_CELLS)
+        return false;
+    open_window(cache, bin, (uint32_t)(last - bin->span->words));
+    return true;
+}
+
 /* The current span's next window; or the span is put away. */
 static bool use_current(struct sh_cache *cache, struct sh_bin *bin)
 {
     struct sh_span *span = bin->span;
     if (!span)
         return false;
-    sh_cache_close_window(cache, bin);
+    struct sh_word *last = span->window;
+    sh_cache_close_window(bin);
     sh_span_sweep_if_due(span);
     if (SH_CHECKS >= 3)
         sh_span_valid(span);
-    if (next_window(cache, bin))
+    if ((last && use_again(cache, bin, last)) || next_window(cache, bin))
         return true;
     bin->span = NULL;
     place(cache, span);
@@ -406,7 +404,7 @@ void sh_cache_init(struct sh_cache *cache)
     /* The inbox stays as it is: a late push to the cache's former life is passed on. */
     for (unsigned kind = 0; kind < SH_KIND_COUNT; kind++) {
         for (unsigned c = 0; c < SH_CLASS_COUNT; c++) {
-            cache->bins[kind][c] = (struct sh_bin){.word = &full_word};
+            cache->bins[kind][c] = (struct sh_bin){.cells = 0};
             cache->lists[kind][c] = (struct sh_bin_lists){.epoch = 0};
         }
     }
@@ -447,7 +445,7 @@ static void leave_bin(struct sh_cache *cache, unsigned kind, unsigned c)
 {
     struct sh_bin *bin = &cache->bins[kind][c];
     if (bin->span) {
-        sh_cache_close_window(cache, bin);
+        sh_cache_close_window(bin);
         leave_span(bin->span);
         bin->span = NULL;
     }

@@ -130,7 +130,7 @@ static uint32_t take_word(struct sh_span *span, uint32_t w)
         count += sh_popcount64(freed);
         freed = sh_and_seq_cst(&word->remote, ~freed) & ~tail & ~freed;
     }
-    return word == span->window ? 0 : count;
+    return count;
 }
 
 uint32_t sh_remote_take(struct sh_span *span)

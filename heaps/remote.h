@@ -47,8 +47,7 @@ bool sh_remote_free(struct sh_span *span, uint32_t cell);
  * is not what it is, or something is to be said of it. */
 bool sh_remote_give(void *p);
 
-/* Takes the span's remote bits and clears them in alloc; returns how many cells, those
- * of the window not counted. The owner only. */
+/* Takes the span's remote bits and clears them in alloc; returns how many cells. The owner only. */
 uint32_t sh_remote_take(struct sh_span *span);
 
 /* Takes back what lies in the cache's inbox. The cache's owner, in a critical section. */

@@ -85,8 +85,8 @@ struct sh_span {
 
     /* Written by the owner on every free. */
     SH_ALIGNED(SH_CACHE_LINE)
-    uint32_t used;               /* live cells outside the window; a hint
-                                              * while a collection sweeps */
+    uint32_t
+        used; /* live cells, and cells in the bin; a hint while a collection sweeps */
     uint32_t wake;               /* `used` that sends free to its slow path */
     struct sh_word *window;      /* the word its owner's bin hands out from, or NULL */
     uint64_t pass;               /* words with free cells still to visit */

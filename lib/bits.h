@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "lib/atomic.h"
 #include "lib/compiler.h"
 
 /* Index of the lowest set bit; w is not 0. */
@@ -60,6 +61,19 @@ SH_INLINE bool sh_bit_test(uint64_t w, uint64_t bit)
     return w >> (bit % 64) & 1;
 }
 #endif
+
+/*
+ * ORs into a word that only this thread writes, and others read: a load and a store, or
+ * one instruction where there is one for it, which a signal cannot divide.
+ */
+SH_INLINE void sh_bits_set(_Atomic uint64_t *w, uint64_t bits)
+{
+#if defined(__x86_64__) && !SH_TSAN
+    __asm__("orq %1, %0" : "+m"(*w) : "r"(bits) : "cc");
+#else
+    sh_store_relaxed(w, sh_load_relaxed(w) | bits);
+#endif
+}
 
 /* Index of the highest set bit; w is not 0. */
 SH_INLINE unsigned sh_log2_64(uint64_t w)
