@@ -12,7 +12,13 @@ struct sh_lock sh_heap_lock = SH_LOCK_INIT(SH_RANK_HEAP);
 struct sh_heap_counts sh_heap_counts;
 
 static struct sh_area *areas;
+static _Atomic(struct sh_area *) users;
 static bool idle_kept; /* there may be empty areas that were not given back */
+
+struct sh_area *sh_area_users(void)
+{
+    return sh_load_acquire(&users);
+}
 
 struct sh_area *sh_area_first(void)
 {
@@ -81,12 +87,17 @@ static int area_add_locked(uintptr_t start, uintptr_t end, bool from_user)
         area ? sh_run_new(area, start, (end - start) / SH_PAGE_SIZE, !from_user) : NULL;
     if (!run || !sh_area_map(start, end)) {
         if (run)
-            sh_span_delete(run, 0);
+            sh_span_delete(run);
         if (area)
             sh_meta_free(area, sizeof *area);
         return ENOMEM;
     }
     area->from_user = from_user;
+    if (from_user) {
+        area->user_next = sh_load_relaxed(&users);
+        /* Pairs with sh_area_users. */
+        sh_store_release(&users, area);
+    }
     area->first = !from_user && sh_load_relaxed(&sh_heap_counts.areas) == 0;
     sh_area_link(area);
     sh_page_map_set(start, run->pages, run);
@@ -131,7 +142,7 @@ static void area_dissolve(struct sh_area *area)
         struct sh_span *run = sh_page_map_lookup(at);
         at += run->pages * SH_PAGE_SIZE;
         sh_run_remove(run);
-        sh_span_delete(run, 0);
+        sh_span_delete(run);
     }
     sh_page_map_set(area->start, sh_area_pages(area), NULL);
     sh_area_unlink(area);

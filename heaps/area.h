@@ -26,8 +26,9 @@ struct sh_area {
     uintptr_t start, end; /* whole pages */
     size_t free_pages;    /* in its free runs */
     bool from_user;       /* never unmapped nor purged */
-    bool huge;            /* holds one huge object */
-    bool first;           /* of the auto areas: kept when empty */
+    struct sh_area *user_next;
+    bool huge;  /* holds one huge object */
+    bool first; /* of the auto areas: kept when empty */
 };
 
 extern struct sh_lock sh_heap_lock;
@@ -53,6 +54,9 @@ int sh_area_add(uintptr_t start, uintptr_t end, bool from_user);
 /* The list of areas; and the one that the address is in, or NULL. */
 struct sh_area *sh_area_first(void);
 struct sh_area *sh_area_of(uintptr_t address);
+
+/* The users' areas, by user_next; they are for ever, so it may be read without a lock. */
+struct sh_area *sh_area_users(void);
 
 /* Of an area's life, for huge objects too. Map: makes its pages' entries settable;
  * false: no memory. Unmap is called without the lock. */

@@ -134,7 +134,7 @@ void sh_cache_free_own(struct sh_cache *cache, struct sh_span *span, uint32_t ce
     struct sh_word *word = &span->words[cell / 64];
     uint64_t alloc = sh_load_relaxed(&word->alloc);
     sh_store_relaxed(&word->alloc, alloc & ~sh_cell_bit(cell));
-    if (--span->used == span->wake) {
+    if (--span->used == span->wake && !is_current(cache, span)) {
         sh_cache_unlist(cache, span);
         place(cache, span);
     }
@@ -536,13 +536,25 @@ static void keep_cache(struct sh_cache *mine)
     caches = mine;
 }
 
+static bool has_remote_bits(struct sh_span *span)
+{
+    for (uint32_t w = 0; w < span->touched; w++)
+        if (sh_load_relaxed(&span->words[w].remote) & ~sh_span_tail(span, w))
+            return true;
+    return false;
+}
+
+/* Only what needs it is written to: each page written is one that the child copies. */
 static void keep_span(struct sh_span *span, struct sh_cache *mine)
 {
     struct sh_cache *owner = sh_span_owner(span);
-    sh_store_relaxed(&span->queued, 0u);
-    sh_store_relaxed(&span->remote_words, sh_low_bits64(sh_span_words(span)));
+    if (sh_load_relaxed(&span->queued))
+        sh_store_relaxed(&span->queued, 0u);
     if (span->state != SH_SPAN_SMALL || !owner)
         return;
+    if (is_ours(owner, mine) && span->list != SH_LIST_DEAD && !has_remote_bits(span))
+        return;
+    sh_store_relaxed(&span->remote_words, sh_low_bits64(sh_span_words(span)));
     if (span->list == SH_LIST_DEAD)
         span->list = SH_LIST_NONE;
     if (is_ours(owner, mine)) {

@@ -14,7 +14,7 @@
  * those cells are warm.
  *
  *   malloc   c = bin.cells; none? slow; p = base + ctz(c) * size; barrier;
- *            bin.cells = c & (c - 1); bin.word->alloc |= lowest bit of c
+ *            bin.word->alloc |= lowest bit of c; bin.cells = c & (c - 1)
  *   free     span = map[p]; owner == me? cell = (p - base) / size exactly; live?
  *            --used == wake? slow; w->alloc = a & ~bit; keep p
  *
@@ -90,8 +90,10 @@ SH_INLINE void *sh_bin_take(struct sh_bin *bin)
     uintptr_t cell = bin->base + sh_ctz64_fast(cells) * bin->cell_size;
     SH_KEEP(cell);
     uint64_t rest = cells & (cells - 1);
-    bin->cells = rest;
+    /* In this order: a sweep that comes between counts the cell twice, not never. */
     sh_bits_set(&bin->word->alloc, cells ^ rest);
+    SH_BARRIER();
+    bin->cells = rest;
     if (cell == 0)
         __builtin_unreachable(); /* so that callers need not ask again */
     return (void *)cell;

@@ -25,6 +25,11 @@ struct chunk {
 
 struct sh_lock sh_callback_lock = SH_LOCK_INIT(SH_RANK_CALLBACK);
 static struct chunk *first, *last;
+static _Atomic size_t waiting; /* entries queued */
+
+/* This thread is running callbacks: what they cause to be queued is run after them, not
+ * inside them. */
+static SH_TLS bool running;
 
 static bool append_chunk(void)
 {
@@ -46,7 +51,20 @@ static bool enqueue(struct entry entry)
     if ((!last || last->to == CHUNK_ENTRIES) && !append_chunk())
         return false;
     last->entries[last->to++] = entry;
+    sh_add_relaxed(&waiting, (size_t)1);
     return true;
+}
+
+void sh_callback_forget(const void *object)
+{
+    if (!sh_load_relaxed(&waiting))
+        return;
+    sh_lock_acquire(&sh_callback_lock);
+    for (struct chunk *chunk = first; chunk; chunk = chunk->next)
+        for (unsigned i = chunk->from; i < chunk->to; i++)
+            if (chunk->entries[i].object == object)
+                chunk->entries[i].object = NULL;
+    sh_lock_release(&sh_callback_lock);
 }
 
 static bool dequeue(struct entry *entry)
@@ -54,6 +72,7 @@ static bool dequeue(struct entry *entry)
     if (!first)
         return false;
     *entry = first->entries[first->from++];
+    sh_sub_relaxed(&waiting, (size_t)1);
     if (first->from == first->to) {
         struct chunk *done = first;
         first = done->next;
@@ -141,6 +160,8 @@ static bool next_entry(struct entry *entry)
 
 static void run_entry(struct entry entry)
 {
+    if (!entry.object)
+        return; /* freed meanwhile */
     if (entry.weak)
         gc_weakref_about_to_be_freed(entry.object);
     /* Until the program has set the type there is nothing to finalise. */
@@ -150,12 +171,16 @@ static void run_entry(struct entry entry)
 
 bool sh_callback_run(void)
 {
-    struct entry entry;
+    struct entry entry = {NULL, false, false};
     bool any = false;
+    if (running)
+        return false;
+    running = true;
     while (next_entry(&entry)) {
         run_entry(entry);
         any = true;
     }
     gc_weakref_sweep();
+    running = false;
     return any;
 }

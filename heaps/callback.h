@@ -26,6 +26,9 @@ void sh_callback_gather(struct sh_marker *marker);
 /* World stopped: the objects queued are roots. */
 void sh_callback_mark_queued(struct sh_marker *marker);
 
+/* The object is being freed: it has no callbacks any more. In a critical section. */
+void sh_callback_forget(const void *object);
+
 /* Runs what is queued; true: there was something. Not in a critical section. */
 bool sh_callback_run(void);
 

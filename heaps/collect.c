@@ -108,9 +108,35 @@ static void prepare(void)
 
 /* ---- Roots ---- */
 
+/* The user's area that begins first of those that reach into [start, end), or NULL. */
+static struct sh_area *first_user_area(uintptr_t start, uintptr_t end)
+{
+    struct sh_area *best = NULL;
+    for (struct sh_area *area = sh_area_users(); area; area = area->user_next)
+        if (area->start < end && area->end > start &&
+            (!best || area->start < best->start))
+            best = area;
+    return best;
+}
+
+/* A user's area may lie in a data segment, or in memory of another area: it is no root
+ * for that. */
+static void mark_outside_areas(
+    struct sh_marker *marker, const void *start, const void *end)
+{
+    struct sh_area *area;
+    while ((area = first_user_area((uintptr_t)start, (uintptr_t)end))) {
+        sh_mark_range(marker, start, (const void *)area->start);
+        start = (const void *)area->end;
+        if (start >= end)
+            return;
+    }
+    sh_mark_range(marker, start, end);
+}
+
 static void mark_range(void *context, const void *start, const void *end)
 {
-    sh_mark_range(context, start, end);
+    mark_outside_areas(context, start, end);
     sh_mark_drain(context);
 }
 

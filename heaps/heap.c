@@ -14,6 +14,7 @@
 #include <splitheap/gc.h>
 
 #include "heaps/cache.h"
+#include "heaps/callback.h"
 #include "heaps/collect.h"
 #include "heaps/deferred.h"
 #include "heaps/fork.h"
@@ -354,6 +355,7 @@ static SH_NOINLINE void clear_tables(void *p, struct sh_cell cell)
         gc_weakref_about_to_be_freed(p);
     sh_critical_enter();
     sh_table_clear(cell, &cell.span->final_bits);
+    sh_callback_forget(p);
     sh_critical_leave();
 }
 
@@ -378,6 +380,8 @@ static void *resize_pages(struct sh_span *span, size_t n, bool allow_move)
 {
     size_t old = span->cell_size;
     bool done = false;
+    if (span->state == SH_SPAN_HUGE && n > old && gc_get_max_new_split() < n - old)
+        return NULL;
     sh_critical_enter();
     if (span->state == SH_SPAN_LARGE)
         done = sh_run_resize(span, pages_of(n));

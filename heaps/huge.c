@@ -24,7 +24,7 @@ void sh_huge_unmap(struct sh_span *span)
     huge_unlink(span);
     sh_area_unmap(area);
     sh_store_relaxed(&span->owner, (uintptr_t)0);
-    sh_span_delete(span, 1);
+    sh_span_delete(span);
 }
 
 static bool huge_link(struct sh_span *span, struct sh_area *area)
@@ -62,7 +62,7 @@ struct sh_span *sh_huge_map(size_t bytes, size_t align, uint8_t kind)
         huge_setup(span, area, kind);
         if (huge_link(span, area))
             return span;
-        sh_span_delete(span, 1);
+        sh_span_delete(span);
     }
     if (area)
         sh_meta_free(area, sizeof *area);
@@ -75,6 +75,12 @@ bool sh_huge_resize(struct sh_span *span, size_t bytes)
 {
     struct sh_area *area = span->area;
     size_t old_bytes = area->end - area->start;
+    sh_lock_acquire(&sh_heap_lock);
+    bool reserved = sh_page_map_reserve();
+    sh_lock_release(&sh_heap_lock);
+    /* Where it moves to is not known before: afterwards must not fail. */
+    if (!reserved || bytes > (size_t)4 << 30)
+        return false;
     huge_unlink(span);
     uintptr_t start = (uintptr_t)sh_os_remap((void *)area->start, old_bytes, bytes);
     bool done = start != 0;

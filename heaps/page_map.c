@@ -15,13 +15,38 @@ static sh_map_entry *granule_entry(uintptr_t address)
     return &leaf[(address >> SH_GRANULE_SHIFT) & (SH_LEAF_ENTRIES - 1)];
 }
 
+static sh_map_entry *spare[3]; /* leaves in reserve */
+
+static sh_map_entry *map_leaf(void)
+{
+    return sh_os_map(SH_LEAF_ENTRIES * sizeof(sh_map_entry), SH_PAGE_SIZE);
+}
+
+bool sh_page_map_reserve(void)
+{
+    for (size_t i = 0; i < sizeof spare / sizeof *spare; i++)
+        if (!spare[i] && !(spare[i] = map_leaf()))
+            return false;
+    return true;
+}
+
+static sh_map_entry *new_leaf(void)
+{
+    sh_map_entry *leaf = map_leaf();
+    for (size_t i = 0; !leaf && i < sizeof spare / sizeof *spare; i++) {
+        leaf = spare[i];
+        spare[i] = NULL;
+    }
+    return leaf;
+}
+
 bool sh_page_map_cover(uintptr_t start, size_t pages)
 {
     uintptr_t last = start + pages * SH_PAGE_SIZE - 1;
     for (uintptr_t r = start >> SH_LEAF_SHIFT; r <= last >> SH_LEAF_SHIFT; r++) {
         if (sh_load_relaxed(&sh_page_map_root[r]))
             continue;
-        sh_map_entry *leaf = sh_os_map(SH_LEAF_ENTRIES * sizeof *leaf, SH_PAGE_SIZE);
+        sh_map_entry *leaf = new_leaf();
         if (!leaf)
             return false;
         /* Pairs with the dependent load of sh_page_map_lookup. */

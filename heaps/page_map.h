@@ -60,6 +60,9 @@ SH_INLINE struct sh_span *sh_page_map_lookup(uintptr_t address)
 /* Makes room for entries of [start, start + pages); false: no memory. */
 bool sh_page_map_cover(uintptr_t start, size_t pages);
 
+/* Keeps memory in reserve for covering one range of up to 4 GiB; false: there is none. */
+bool sh_page_map_reserve(void);
+
 /* Makes sure that an owner may begin at the page of `address`; false: no memory. */
 bool sh_page_map_split(uintptr_t address);
 

@@ -6,5 +6,7 @@
 
 GC_PUBLIC size_t gc_get_max_new_split(void)
 {
-    return sh_os_memory_available();
+    /* The rest is for metadata memory, thread stacks, and the program's own mappings. */
+    size_t available = sh_os_memory_available();
+    return available - available / 16;
 }

@@ -38,17 +38,23 @@ void sh_span_delist(struct sh_span *span)
 
 /* ---- Free runs ---- */
 
-struct sh_span *sh_run_new(
-    struct sh_area *area, uintptr_t base, size_t pages, bool zeroed)
+static void run_setup(struct sh_span *run, struct sh_area *area, uintptr_t base,
+    size_t pages, bool zeroed)
 {
-    struct sh_span *run = sh_span_new(0);
-    if (!run)
-        return NULL;
     sh_span_setup(run, base, 0, 0);
     run->state = SH_SPAN_FREE;
     run->area = area;
     run->pages = pages;
     run->zeroed = zeroed;
+    run->bucket = SH_BUCKET_BUSY;
+}
+
+struct sh_span *sh_run_new(
+    struct sh_area *area, uintptr_t base, size_t pages, bool zeroed)
+{
+    struct sh_span *run = sh_span_new(0);
+    if (run)
+        run_setup(run, area, base, pages, zeroed);
     return run;
 }
 
@@ -98,7 +104,7 @@ static bool run_carve(struct sh_span *run, uintptr_t start, size_t pages)
     if (extra)
         sh_run_insert(extra);
     if (!front && !back) {
-        sh_span_delete(run, 0);
+        sh_span_delete(run);
         return true;
     }
     run->base = front ? run->base : end;
@@ -138,7 +144,7 @@ static struct sh_span *take_locked(const struct sh_run_want *want)
     struct sh_area *area = run->area;
     bool zeroed = run->zeroed;
     if (!run_carve(run, start, pages)) {
-        sh_span_delete(span, cells);
+        sh_span_delete(span);
         return NULL;
     }
     sh_span_setup(span, start, cell_size, cells);
@@ -180,7 +186,7 @@ static struct sh_span *merge(struct sh_span *low, struct sh_span *high)
     sh_page_map_set(goes->base, goes->pages, stays);
     stays->base = low->base;
     stays->pages = low->pages + high->pages;
-    sh_span_delete(goes, 0);
+    sh_span_delete(goes);
     return stays;
 }
 
@@ -199,42 +205,24 @@ void sh_run_insert_merged(struct sh_span *run)
     sh_run_insert(run);
 }
 
-/* Turns a span into a dirty run. False: there is no memory to describe one. */
-static bool span_to_run(struct sh_span *span)
-{
-    struct sh_span *run = sh_run_new(span->area, span->base, span->pages, false);
-    if (!run)
-        return false;
-    run->bucket = SH_BUCKET_BUSY;
-    sh_page_map_set(span->base, span->pages, run);
-    sh_span_delist(span);
-    sh_run_insert_merged(run);
-    return true;
-}
-
+/*
+ * A span turns into a dirty run where it stands, keeping its descriptor and its pages'
+ * entries: giving back needs no memory.
+ */
 void sh_run_give(struct sh_span *span)
 {
     if (span->state == SH_SPAN_HUGE) {
         sh_huge_unmap(span);
         return;
     }
-    size_t cells = span->cell_count;
     sh_lock_acquire(&sh_heap_lock);
     struct sh_area *area = span->area;
-    if (!span_to_run(span)) {
-        /* The pages stay with an empty span that nobody owns; only address space is
-         * lost, and a collected span is tried again by the next collection. */
-        span->list = SH_LIST_NONE;
-        sh_store_relaxed(&span->owner, (uintptr_t)0);
-        sh_lock_release(&sh_heap_lock);
-        return;
-    }
+    sh_span_delist(span);
+    run_setup(span, area, span->base, span->pages, false);
+    sh_run_insert_merged(span);
     sh_area_freed(area);
     struct sh_area *idle = sh_area_take_idle();
     sh_lock_release(&sh_heap_lock);
-    span->state = SH_SPAN_FREE;
-    sh_store_relaxed(&span->owner, (uintptr_t)0);
-    sh_span_delete(span, cells);
     if (idle)
         sh_area_unmap(idle);
     sh_purge_excess();
@@ -266,7 +254,6 @@ static bool shrink_locked(struct sh_span *span, size_t pages)
     struct sh_span *run = sh_run_new(span->area, end, less, false);
     if (!run)
         return false;
-    run->bucket = SH_BUCKET_BUSY;
     sh_page_map_set(end, less, run);
     span->pages = pages;
     sh_run_insert_merged(run);

@@ -15,23 +15,34 @@ static size_t descriptor_bytes(size_t cells)
 
 struct sh_span *sh_span_new(size_t cells)
 {
-    return sh_meta_alloc_stable(descriptor_bytes(cells));
+    struct sh_span *span = sh_meta_alloc_stable(descriptor_bytes(cells));
+    if (!span)
+        return NULL;
+    span->room = cells;
+    sh_store_relaxed(&span->final_bits, NULL);
+    sh_store_relaxed(&span->weak_bits, NULL);
+    return span;
 }
 
-static void delete_table(_Atomic(_Atomic uint64_t *) *table, size_t words)
+static void delete_table(_Atomic(_Atomic uint64_t *) *table, size_t cells)
 {
     _Atomic uint64_t *bits = sh_load_relaxed(table);
     if (!bits)
         return;
     sh_store_relaxed(table, NULL);
-    sh_meta_free((void *)(uintptr_t)bits, words * sizeof(uint64_t));
+    sh_meta_free((void *)(uintptr_t)bits, sh_span_table_words(cells) * sizeof *bits);
 }
 
-void sh_span_delete(struct sh_span *span, size_t cells)
+static void delete_tables(struct sh_span *span)
 {
-    delete_table(&span->final_bits, sh_span_table_words(cells));
-    delete_table(&span->weak_bits, sh_span_table_words(cells));
-    sh_meta_free_stable(span, descriptor_bytes(cells));
+    delete_table(&span->final_bits, span->cell_count);
+    delete_table(&span->weak_bits, span->cell_count);
+}
+
+void sh_span_delete(struct sh_span *span)
+{
+    delete_tables(span);
+    sh_meta_free_stable(span, descriptor_bytes(span->room));
 }
 
 static void setup_tables(struct sh_span *span, size_t cells)
@@ -48,6 +59,8 @@ static void setup_tables(struct sh_span *span, size_t cells)
 
 void sh_span_setup(struct sh_span *span, uintptr_t base, size_t cell_size, size_t cells)
 {
+    SH_CHECK1(cells <= span->room);
+    delete_tables(span);
     span->base = base;
     span->reciprocal = 0;
     span->cell_count = (uint32_t)cells;
@@ -64,8 +77,6 @@ void sh_span_setup(struct sh_span *span, uintptr_t base, size_t cell_size, size_
     span->next = span->prev = NULL;
     span->list = SH_LIST_NONE;
     sh_store_relaxed(&span->owner, (uintptr_t)0);
-    sh_store_relaxed(&span->final_bits, NULL);
-    sh_store_relaxed(&span->weak_bits, NULL);
     sh_store_relaxed(&span->remote_words, (uint64_t)0);
     setup_tables(span, cells);
 }

@@ -107,6 +107,7 @@ struct sh_span {
     SH_ALIGNED(SH_CACHE_LINE) struct sh_span *all_next, *all_prev; /* every span */
     struct sh_area *area;
     size_t pages;
+    size_t room; /* cells that its table has room for; set by sh_span_new */
 
     SH_ALIGNED(SH_CACHE_LINE) struct sh_word words[];
 };
@@ -176,9 +177,10 @@ SH_INLINE bool sh_span_collected(const struct sh_span *span)
 /* A descriptor whose table has room for `cells`, its fields unset; NULL: no memory.
  * Any lock below SH_RANK_META may be held. */
 struct sh_span *sh_span_new(size_t cells);
-void sh_span_delete(struct sh_span *span, size_t cells);
+void sh_span_delete(struct sh_span *span);
 
-/* Sets every field of the life that begins; the tables say that no cell is live. */
+/* Sets every field of the life that begins, but room; the tables say that no cell is live.
+ * `cells` is at most room. */
 void sh_span_setup(
     struct sh_span *span, uintptr_t base, size_t cell_size, size_t cells);
 

@@ -69,7 +69,7 @@ SH_INLINE bool sh_bit_test(uint64_t w, uint64_t bit)
 SH_INLINE void sh_bits_set(_Atomic uint64_t *w, uint64_t bits)
 {
 #if defined(__x86_64__) && !SH_TSAN
-    __asm__("orq %1, %0" : "+m"(*w) : "r"(bits) : "cc");
+    __asm__ volatile("orq %1, %0" : "+m"(*w) : "r"(bits) : "cc");
 #else
     sh_store_relaxed(w, sh_load_relaxed(w) | bits);
 #endif

@@ -53,6 +53,7 @@
 byte alloc, remote, remote_words;
 bit queued, inbox;
 byte used, window = NONE;
+byte bin;
 byte marks;
 bit due; /* sh_span_sweep_due */
 
@@ -66,7 +67,7 @@ bool between;     /* the owner is in the middle of a fast path */
 
 #define ALIVE (((live | picked) & ~looks_live) == 0)
 #define DEAD ((freed & looks_live & ~back) == 0)
-#define EXACT (critical || between || used == COUNT(alloc & ~MASK(window)))
+#define EXACT (critical || between || used == COUNT(alloc) + COUNT(bin))
 #define NAMED(w) (!(remote & MASK(w)) || (remote_words & BIT(w)))
 #define AT_REST (inside == 0 && !critical)
 #define FOUND (!AT_REST || \
@@ -163,14 +164,14 @@ inline take_word(w)
         remote = remote & ~some;
         atomic {
             alloc = alloc & ~some;
-            count = count + (w == window -> 0 : COUNT(some));
+            count = count + COUNT(some);
             some = 0
         }
 #else
         atomic {
             assert((alloc & some) == some);
             alloc = alloc & ~some;
-            count = count + (w == window -> 0 : COUNT(some))
+            count = count + COUNT(some)
         }
         atomic {
             old = remote;
@@ -221,7 +222,7 @@ inline sweep_words()
     back = back & alloc;
     freed = freed | (lost & ~alloc);
     lost = lost & alloc;
-    used = COUNT(alloc & ~MASK(window));
+    used = COUNT(alloc) + COUNT(bin);
     due = 0
 }
 
@@ -252,27 +253,26 @@ end:
     do
     /* sh_bin_take: load; store */
     :: atomic {
-            window != NONE && (MASK(window) & ~alloc) ->
-            read = alloc & MASK(window);
+            bin != 0 ->
             if
-            :: MASK(window) & ~alloc & 1 -> c = 0
-            :: else ->
-                if
-                :: MASK(window) & ~alloc & 2 -> c = 1
-                :: else -> c = 2
-                fi
+            :: bin & 1 -> c = 0
+            :: !(bin & 1) && (bin & 2) -> c = 1
+            :: !(bin & 3) -> c = 2
             fi;
             between = true
         }
         atomic {
             assert(!(remote & BIT(c))); /* I3 */
             assert(freed & BIT(c));
+            assert(!(alloc & BIT(c)));
             freed = freed & ~BIT(c);
-            store_word(window, read | BIT(c));
-            live = live | BIT(c);
+            alloc = alloc | BIT(c);
+            live = live | BIT(c)
+        }
+        atomic {
+            bin = bin & ~BIT(c);
             between = false;
-            c = 0;
-            read = 0
+            c = 0
         }
     /* sh_cache_give: load alloc and used; store used; store alloc */
     :: atomic {
@@ -281,8 +281,8 @@ end:
             live = live & ~BIT(c);
             picked = picked | BIT(c);
             read = alloc & MASK(WORD(c));
-            assert(WORD(c) == window || used > 0);
-            less = used - (WORD(c) != window);
+            assert(used > 0);
+            less = used - 1;
             between = true
         }
         used = less;
@@ -323,7 +323,8 @@ end:
      * use_available, of a span that was put away */
     :: atomic {
             critical = true;
-            used = used + COUNT(alloc & MASK(window));
+            used = used - COUNT(bin);
+            bin = 0;
             window = NONE
         }
         if
@@ -344,8 +345,8 @@ end:
             :: (alloc & 4) != 4 -> window = 1
             :: else
             fi;
-            assert(used >= COUNT(alloc & MASK(window)));
-            used = used - COUNT(alloc & MASK(window));
+            bin = MASK(window) & ~alloc;
+            used = used + COUNT(bin);
             critical = false
         }
     od
