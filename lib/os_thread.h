@@ -107,6 +107,13 @@ struct sh_range sh_os_initial_tls(pthread_t handle);
 
 /* ---- Loaded objects ---- */
 
+/* Bytes of static thread-local storage that a thread has below its thread pointer, as
+ * far as the last walk saw. */
+size_t sh_os_static_tls(void);
+
+/* In the child of a fork: a thread that is no more may hold the loader's lock. */
+void sh_os_loader_lock_lost(void);
+
 /*
  * Calls begin(context), and if it returns true, then segment(context, start, end) for
  * each writable segment of the loaded objects, less what is read-only by now. During

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <dlfcn.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -90,7 +91,19 @@ static void *block(void *unused)
     return NULL;
 }
 
-#define OTHERS 5
+/* The loader's lock may be taken at the fork; glibc leaves it so in the child. */
+static void *load(void *unused)
+{
+    sh_thread_enter();
+    while (!sh_load_relaxed(&over)) {
+        void *module = dlopen(TEST_MODULE, RTLD_NOW);
+        MUST(module != NULL);
+        dlclose(module);
+    }
+    return NULL;
+}
+
+#define OTHERS 6
 static pthread_t others[OTHERS];
 
 /* The thread sanitizer's runtime may stay locked in the child of a threaded process. */
@@ -99,7 +112,7 @@ static void start_others(void)
     if (SH_TSAN)
         skip();
     void *(*const routines[OTHERS])(void *) = {
-        allocate, collect, lock, come_and_go, block};
+        allocate, collect, lock, come_and_go, block, load};
     sh_store_relaxed(&over, false);
     for (int i = 0; i < OTHERS; i++)
         others[i] = start(routines[i], NULL);
@@ -114,9 +127,28 @@ static void end_others(void)
 
 /* ---- What must work afterwards ---- */
 
+static uintptr_t data_word;
+
+static void look_for_word(void *found, const void *start, const void *end)
+{
+    uintptr_t word = (uintptr_t)&data_word;
+    if (word >= (uintptr_t)start && word < (uintptr_t)end)
+        *(bool *)found = true;
+}
+
+static void check_segments(void)
+{
+    bool found = false;
+    stop_to_collect();
+    sh_scan_static_roots(look_for_word, &found);
+    resume();
+    MUST(found);
+}
+
 static void use_everything(void)
 {
     use_malloc();
+    check_segments();
     stop_to_collect();
     resume();
     sh_gc_mutex_lock();

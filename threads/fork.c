@@ -98,6 +98,8 @@ static void child(void)
     sh_roots_fork_child();
     sh_stop_fork_child();
     struct sh_thread *gone = sh_registry_keep_self();
+    if (gone)
+        sh_os_loader_lock_lost();
     const struct sh_thread_hooks *heap = sh_registry_hooks();
     if (heap->fork_child)
         heap->fork_child(gone);
