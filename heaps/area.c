@@ -78,9 +78,21 @@ bool sh_area_map(uintptr_t start, uintptr_t end)
            sh_page_map_split(start) && sh_page_map_split(end);
 }
 
+/* The large malloc'd object that the range lies in, or NULL. */
+static struct sh_span *object_around(uintptr_t start, uintptr_t end)
+{
+    struct sh_span *span = sh_page_map_lookup(start);
+    if (!span || (span->state != SH_SPAN_LARGE && span->state != SH_SPAN_HUGE) ||
+        span->kind != SH_KIND_EXPLICIT || !(sh_word_live(&span->words[0]) & 1) ||
+        end > span->base + span->pages * SH_PAGE_SIZE)
+        return NULL;
+    return span;
+}
+
 static int area_add_locked(uintptr_t start, uintptr_t end, bool from_user)
 {
-    if (area_overlaps(start, end))
+    struct sh_span *around = from_user ? object_around(start, end) : NULL;
+    if (area_overlaps(start, end) && !around)
         return EEXIST;
     struct sh_area *area = sh_area_new(start, end);
     struct sh_span *run =
@@ -93,6 +105,8 @@ static int area_add_locked(uintptr_t start, uintptr_t end, bool from_user)
         return ENOMEM;
     }
     area->from_user = from_user;
+    if (around)
+        around->pinned = true;
     if (from_user) {
         area->user_next = sh_load_relaxed(&users);
         /* Pairs with sh_area_users. */

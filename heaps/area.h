@@ -48,7 +48,8 @@ SH_INLINE size_t sh_area_pages(const struct sh_area *area)
 }
 
 /* Adds [start, end), whole pages, to the heap as one free run. 0, ENOMEM, or EEXIST: it
- * overlaps another. Takes the lock. */
+ * overlaps another. A user's may lie within one large object of malloc's, which is then
+ * pinned: it can be neither freed nor resized. Takes the lock. */
 int sh_area_add(uintptr_t start, uintptr_t end, bool from_user);
 
 /* The list of areas; and the one that the address is in, or NULL. */

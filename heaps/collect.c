@@ -147,7 +147,7 @@ static void mark_live_cells(struct sh_marker *marker, struct sh_span *span)
         for (; live; live &= live - 1) {
             const char *start =
                 (const char *)sh_span_cell(span, w * 64 + sh_ctz64(live));
-            sh_mark_range(marker, start, start + span->cell_size);
+            mark_outside_areas(marker, start, start + span->cell_size);
         }
     }
     sh_mark_drain(marker);

@@ -30,7 +30,7 @@ static void add_area(const char *call, void *start, void *end)
 {
     uintptr_t low = sh_round_up((uintptr_t)start, SH_PAGE_SIZE);
     uintptr_t high = sh_round_down((uintptr_t)end, SH_PAGE_SIZE);
-    if ((uintptr_t)start >= (uintptr_t)end || low >= high || low < (uintptr_t)start)
+    if (!start || start >= end || low >= high || low < (uintptr_t)start)
         sh_fatal(
             "%s(%p, %p): no whole page of %zu bytes lies between; give start < end "
             "and two pages at least",

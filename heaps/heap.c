@@ -149,12 +149,26 @@ static unsigned class_for(const struct sh_request *request)
     return c;
 }
 
+/* The next class whose cells do for the request; false: there is none. */
+static bool next_class(const struct sh_request *request, unsigned *c)
+{
+    do
+        ++*c;
+    while (*c < SH_CLASS_COUNT && request->align > SH_GRANULE &&
+           sh_size_classes[*c].size % request->align);
+    return *c < SH_CLASS_COUNT;
+}
+
 static void *alloc_small(const struct sh_request *request, unsigned c, bool last)
 {
     struct sh_cache *cache = enter_cache();
-    void *p = sh_bin_take(&cache->bins[request->kind][c]);
-    if (!p)
-        p = sh_cache_refill(cache, request->kind, c, last);
+    void *p;
+    do {
+        p = sh_bin_take(&cache->bins[request->kind][c]);
+        if (!p)
+            p = sh_cache_refill(cache, request->kind, c, last);
+        /* In a tiny heap a larger class may have the last cells. */
+    } while (!p && last && next_class(request, &c));
     leave_cache(cache);
     if (p && request->zero)
         memset(p, 0, sh_size_classes[c].size);
@@ -363,6 +377,8 @@ static SH_NOINLINE void clear_tables(void *p, struct sh_cell cell)
 void sh_heap_free(void *p, const char *call)
 {
     struct sh_cell cell = find_live(p, call);
+    if (SH_UNLIKELY(cell.span->pinned))
+        sh_misuse_pinned(call, p);
     if (SH_UNLIKELY(sh_load_relaxed(&cell.span->owner) & SH_OWNER_SLOW))
         clear_tables(p, cell);
     sh_critical_enter();
@@ -435,6 +451,8 @@ void *sh_heap_resize(void *p, size_t n, bool allow_move, const char *call)
     int saved = errno;
     struct sh_cell cell = find_live(p, call);
     struct sh_span *span = cell.span;
+    if (span->pinned)
+        sh_misuse_pinned(call, p);
     if (n > PTRDIFF_MAX) {
         errno = ENOMEM;
         return NULL;

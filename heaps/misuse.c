@@ -43,6 +43,14 @@ void sh_misuse_pointer(const char *call, const void *p, enum sh_found found)
         call, p);
 }
 
+void sh_misuse_pinned(const char *call, const void *p)
+{
+    sh_fatal(
+        "%s(%p): the heap was given this memory by gc_init or gc_add; it has to stay "
+        "until the program ends",
+        call, p);
+}
+
 void sh_misuse_size(const char *call, const void *p, size_t given, size_t usable)
 {
     sh_fatal("%s(%p): wrong size: %zu bytes given, but the cell has %zu; pass the size "

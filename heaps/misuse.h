@@ -10,6 +10,9 @@
 _Noreturn SH_COLD void sh_misuse_pointer(
     const char *call, const void *p, enum sh_found found);
 
+/* The object at p holds an area of the heap. */
+_Noreturn SH_COLD void sh_misuse_pinned(const char *call, const void *p);
+
 /* The size or alignment given to a sized free is not that of the cell. */
 _Noreturn SH_COLD void sh_misuse_size(
     const char *call, const void *p, size_t given, size_t usable);

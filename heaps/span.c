@@ -67,7 +67,7 @@ void sh_span_setup(struct sh_span *span, uintptr_t base, size_t cell_size, size_
     span->cell_size = cell_size;
     span->kind = SH_KIND_EXPLICIT;
     span->class_index = 0;
-    span->zeroed = false;
+    span->zeroed = span->pinned = false;
     span->used = 0;
     span->wake = SH_WAKE_NEVER;
     span->window = NULL;

@@ -81,6 +81,7 @@ struct sh_span {
     _Atomic(_Atomic uint64_t *) final_bits; /* NULL until first needed */
     _Atomic(_Atomic uint64_t *) weak_bits;
     uint8_t kind, state, class_index;
+    bool pinned; /* a user's area lies in the object: see heaps/area.h */
     bool zeroed; /* the pages read as zero (runs; large objects at birth) */
 
     /* Written by the owner on every free. */

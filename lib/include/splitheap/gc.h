@@ -55,7 +55,8 @@ extern "C" {
  * may have any alignment; its whole 4 KiB pages hold cells. With both NULL the heap
  * starts on mmap alone; a program that never calls this gets that at its first
  * allocation. Called again, or after something was already allocated, it adds the
- * memory, as gc_add does. An empty or backward range, or one with no whole page, is
+ * memory, as gc_add does. Memory from malloc will do where it is one object of more than
+ * 32 KiB, which can then be neither freed nor resized. An empty or backward range, or one with no whole page, is
  * reported and ends the program. (Seed: gc_init.)
  */
 GC_PUBLIC void gc_init(void *start, void *end);
@@ -96,7 +97,7 @@ GC_PUBLIC bool gc_is_locked(void);
 /**
  * Collects: frees what no root reaches. The roots are every registered thread's stack,
  * registers and thread-local storage, the writable segments of the loaded objects,
- * ranges from gc_add_roots, and all malloc'd memory. Runs finalisers and weak reference
+ * ranges from gc_add_roots, and all malloc'd memory, which has to be readable. Runs finalisers and weak reference
  * hooks before it returns. Waits for other threads' gc_lock. A program may define its
  * own of gc_collect_start, gc_collect_root and gc_collect_end. (Seed: the port's.)
  */
