@@ -13,7 +13,8 @@ struct sh_heap_counts sh_heap_counts;
 
 static struct sh_area *areas;
 static _Atomic(struct sh_area *) users;
-static bool idle_kept; /* there may be empty areas that were not given back */
+static bool idle_kept;    /* there may be empty areas that were not given back */
+static size_t idle_pages; /* of the smallest of those, when last looked */
 
 struct sh_area *sh_area_users(void)
 {
@@ -141,12 +142,19 @@ static bool area_is_idle(const struct sh_area *area)
     return !area->from_user && !area->first && area->free_pages == sh_area_pages(area);
 }
 
-/* Giving the area back leaves a quarter of what is in use free: it is not soon missed. */
-static bool area_is_spare(const struct sh_area *area)
+/* Without so many pages a quarter of what is in use stays free: they are not missed. */
+static bool is_spare(size_t pages)
 {
     size_t total = sh_load_relaxed(&sh_heap_counts.total_pages);
     size_t free = sh_load_relaxed(&sh_heap_counts.free_pages);
-    return free - sh_area_pages(area) >= (total - free) / 4;
+    return free >= pages && free - pages >= (total - free) / 4;
+}
+
+static void keep_idle(const struct sh_area *area)
+{
+    size_t pages = sh_area_pages(area);
+    idle_pages = idle_kept && idle_pages ? sh_min(idle_pages, pages) : pages;
+    idle_kept = true;
 }
 
 /* Takes an area whose pages are all free out of the heap; the caller unmaps it. */
@@ -164,19 +172,21 @@ static void area_dissolve(struct sh_area *area)
 
 void sh_area_freed(const struct sh_area *area)
 {
-    idle_kept |= area_is_idle(area);
+    if (area_is_idle(area))
+        keep_idle(area);
 }
 
 struct sh_area *sh_area_take_idle(void)
 {
-    if (!idle_kept)
+    if (!idle_kept || !is_spare(idle_pages))
         return NULL;
     idle_kept = false;
+    idle_pages = 0;
     for (struct sh_area *area = areas; area; area = area->next) {
         if (!area_is_idle(area))
             continue;
-        idle_kept = true;
-        if (!area_is_spare(area))
+        keep_idle(area);
+        if (!is_spare(sh_area_pages(area)))
             continue;
         area_dissolve(area);
         return area;

@@ -22,9 +22,14 @@
 
 #define KERNEL_MASK_BYTES 8
 
+/*
+ * Ignored unless handled: a thread that replaces the program by execve with the signal
+ * still on its way does not kill the next program, as a real-time signal would. Few
+ * programs handle it, and it comes to nobody who does not ask (F_SETOWN).
+ */
 int sh_os_stop_signal(void)
 {
-    return SIGRTMAX - 6;
+    return SIGURG;
 }
 
 /*

@@ -47,7 +47,7 @@ size_t sh_os_stack_size(const pthread_attr_t *attr);
 
 /* ---- Signals ---- */
 
-/* A real-time signal that programs are unlikely to use. */
+/* A signal that programs are unlikely to use, and that is ignored where unhandled. */
 int sh_os_stop_signal(void);
 
 typedef void sh_os_handler(int signal, siginfo_t *info, void *context);

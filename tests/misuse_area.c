@@ -85,13 +85,16 @@ static void overlapping(void **unused)
 /* The heap's own memory is not to be added, nor are addresses that nobody has. */
 static void not_the_programs(void **unused)
 {
-    char *large = sh_malloc(100000), *huge = sh_malloc((size_t)40 << 20);
+    char *large = gc_alloc(100000, 0), *huge = gc_alloc((size_t)40 << 20, 0);
     expect_both(large, large + 65536, TAKEN);
     expect_both(huge + 4096, huge + 65536, TAKEN);
+    char *small = sh_malloc(20000);
+    expect_both(small, small + 20000, TAKEN);
+    sh_free(small);
     expect_both((void *)0x7fffffff0000, (void *)0x800000010000, BEYOND);
     expect_both((void *)0xffff800000000000, (void *)0xffff800000100000, BEYOND);
-    sh_free(large);
-    sh_free(huge);
+    gc_free(large);
+    gc_free(huge);
 }
 
 int main(void)

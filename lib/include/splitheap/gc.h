@@ -281,7 +281,7 @@ GC_PUBLIC int gc_thread_register(void);
 GC_PUBLIC void gc_thread_unregister(void);
 
 /**
- * Chooses the signal that stops threads, by default a real-time one, before it is in use:
+ * Chooses the signal that stops threads, by default SIGURG, before it is in use:
  * before gc_init and the first gc_alloc. 0; EINVAL where `signal` is none that can be
  * handled, EBUSY when it is too late. A signal that the program handles itself is
  * reported when it is first needed, and ends the program.
