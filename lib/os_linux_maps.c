@@ -75,22 +75,48 @@ SH_NO_SANITIZE static struct sh_range parse(const char *line)
     return range;
 }
 
-SH_NO_SANITIZE struct sh_range sh_os_mapping(uintptr_t address)
+/* Reads lines until one contains `address`; *run is where the readable mappings begin
+ * that lie against each other up to there. */
+SH_NO_SANITIZE static struct sh_range search(
+    struct maps *maps, uintptr_t address, uintptr_t *run)
+{
+    struct sh_range range, last = {0, 0};
+    char line[LINE_KEPT];
+    while (next_line(maps, line)) {
+        range = parse(line);
+        if (range.low != last.high || !last.high)
+            *run = range.low;
+        if (address >= range.low && address < range.high)
+            return range;
+        last = range;
+    }
+    return (struct sh_range){0, 0};
+}
+
+SH_NO_SANITIZE static struct sh_range find(uintptr_t address, uintptr_t *run)
 {
     static const char path[] = "/proc/self/maps";
     struct maps maps = {.at = 0, .len = 0};
     maps.fd = sh_os_call4(SYS_openat, AT_FDCWD, (long)path, O_RDONLY | O_CLOEXEC, 0);
     if (maps.fd < 0)
         return (struct sh_range){0, 0};
-    struct sh_range found = {0, 0};
-    char line[LINE_KEPT];
-    while (next_line(&maps, line)) {
-        struct sh_range range = parse(line);
-        if (address >= range.low && address < range.high) {
-            found = range;
-            break;
-        }
-    }
+    struct sh_range found = search(&maps, address, run);
     sh_os_call4(SYS_close, maps.fd, 0, 0, 0);
     return found;
+}
+
+SH_NO_SANITIZE struct sh_range sh_os_mapping(uintptr_t address)
+{
+    uintptr_t run;
+    return find(address, &run);
+}
+
+/* The kernel splits a mapping where a part of it is locked, or advised otherwise. */
+SH_NO_SANITIZE struct sh_range sh_os_mapped_run(uintptr_t address)
+{
+    uintptr_t run;
+    struct sh_range range = find(address, &run);
+    if (range.high)
+        range.low = run;
+    return range;
 }

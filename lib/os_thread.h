@@ -99,6 +99,9 @@ struct sh_range sh_os_alt_stack(const void *context, uintptr_t address);
  * (handler) */
 struct sh_range sh_os_mapping(uintptr_t address);
 
+/* The same, with the readable mappings that lie directly below. (handler) */
+struct sh_range sh_os_mapped_run(uintptr_t address);
+
 /*
  * The thread descriptor and static thread-local storage of the thread `handle`, which
  * runs on the initial stack. (handler)

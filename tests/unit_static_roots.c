@@ -255,6 +255,24 @@ static void the_main_threads_thread_locals_are_roots(void **unused)
     pthread_key_delete(key);
 }
 
+/* Which makes three mappings of the stack. */
+static SH_NOINLINE uintptr_t found_in_locked_page(uintptr_t masked)
+{
+    char pages[32 << 10];
+    volatile uintptr_t *word = (void *)sh_round_up((uintptr_t)pages, 4096);
+    *word = unmask(masked);
+    bool locked = mlock((void *)word, 4096) == 0;
+    uintptr_t found = found_by_another(masked);
+    if (locked)
+        munlock((void *)word, 4096);
+    return found;
+}
+
+static void a_stack_with_a_locked_page_is_a_root(void **unused)
+{
+    assert_true(found_in_locked_page(MASKED(17)) > 0);
+}
+
 /* setenv of a variable that was there at the start writes there. */
 static void the_initial_environment_is_a_root(void **unused)
 {
@@ -715,6 +733,7 @@ int main(void)
         cmocka_unit_test(thread_specific_data_is_a_root),
         cmocka_unit_test(the_main_threads_frames_are_roots),
         cmocka_unit_test(the_main_threads_thread_locals_are_roots),
+        cmocka_unit_test(a_stack_with_a_locked_page_is_a_root),
         cmocka_unit_test(the_initial_environment_is_a_root),
         cmocka_unit_test(the_collectors_own_registers_are_roots),
         cmocka_unit_test(an_ended_collector_has_roots),

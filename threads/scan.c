@@ -45,7 +45,7 @@ SH_NO_SANITIZE static void visit(const struct scan *scan, uintptr_t low, uintptr
 /* The initial stack ends where its mapping does: setenv may write above all frames. */
 SH_NO_SANITIZE static void find_mapped(struct sh_thread *thread)
 {
-    struct sh_range mapping = sh_os_mapping(thread->stack_base - 1);
+    struct sh_range mapping = sh_os_mapped_run(thread->stack_base - 1);
     if (!mapping.high)
         sh_fatal("no mapping of thread %u's stack in /proc", (unsigned)thread->tid);
     thread->stack_low = mapping.low;
