@@ -255,12 +255,23 @@ static void the_main_threads_thread_locals_are_roots(void **unused)
     pthread_key_delete(key);
 }
 
+/* Leaves the secret there alone. */
+static SH_NOINLINE void put(volatile uintptr_t *word, uintptr_t masked)
+{
+    *word = masked;
+    *word ^= MASK;
+    __asm__ volatile("" ::
+                         : "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11");
+    memset((char[512]){1}, 0, 512);
+}
+
 /* Which makes three mappings of the stack. */
 static SH_NOINLINE uintptr_t found_in_locked_page(uintptr_t masked)
 {
-    char pages[32 << 10];
-    volatile uintptr_t *word = (void *)sh_round_up((uintptr_t)pages, 4096);
-    *word = unmask(masked);
+    char pages[1 << 20]; /* deeper than it was looked at before */
+    volatile uintptr_t *word =
+        (void *)sh_round_up((uintptr_t)pages + (512 << 10), 4096);
+    put(word, masked);
     bool locked = mlock((void *)word, 4096) == 0;
     uintptr_t found = found_by_another(masked);
     if (locked)
