@@ -61,24 +61,26 @@ void sh_remote_pass_on(struct sh_cache *cache)
 }
 
 /* Names a word whose remote bits were none before, so that the owner looks there. */
-static SH_NOINLINE void name_word(struct sh_span *span, uint32_t w, uint64_t old)
+static SH_NOINLINE void name_word(struct sh_span *span, uint32_t w)
 {
-    if (!(old & ~sh_span_tail(span, w)))
-        sh_or_seq_cst(&span->remote_words, (uint64_t)1 << w);
+    sh_or_seq_cst(&span->remote_words, (uint64_t)1 << w);
 }
 
 /* ORs the bit into a word that read `old`. False: it was set already. */
 SH_INLINE bool or_remote(struct sh_span *span, uint32_t cell, uint64_t old)
 {
     struct sh_word *word = sh_span_word_of(span, cell);
-    uint64_t bit = sh_cell_bit(cell);
+    uint64_t bit = sh_cell_bit(cell), tail = 0;
+    /* The last word has set bits past the last cell. Looked at before the OR, after
+     * which the span's life may end. */
+    if (SH_UNLIKELY(cell / 64 == span->cell_count / 64))
+        tail = sh_span_tail(span, cell / 64);
     do {
         if (SH_UNLIKELY(old & bit))
             return false;
     } while (SH_UNLIKELY(!sh_cas_weak_seq_cst(&word->remote, &old, old | bit)));
-    /* The last word has set bits past the last cell. */
-    if (SH_UNLIKELY(old == 0 || cell / 64 == span->cell_count / 64))
-        name_word(span, cell / 64, old);
+    if (SH_UNLIKELY(!(old & ~tail)))
+        name_word(span, cell / 64);
     if (SH_UNLIKELY(!sh_load_seq_cst(&span->queued)))
         notify(span);
     return true;
