@@ -162,9 +162,12 @@ SH_NO_SANITIZE struct sh_range sh_os_alt_stack(const void *context, uintptr_t ad
     return if_inside(&stack, address);
 }
 
+/* Looked up once, by the collector: the mapping may grow, but does not move. */
 SH_NO_SANITIZE struct sh_range sh_os_initial_tls(pthread_t handle)
 {
-    struct sh_range mapping = sh_os_mapping((uintptr_t)handle);
+    static struct sh_range mapping;
+    if (!mapping.high)
+        mapping = sh_os_mapping((uintptr_t)handle);
     struct sh_range tls = {
         (uintptr_t)handle - sh_os_static_tls(), descriptor_end((uintptr_t)handle)};
     if (mapping.high) {

@@ -67,7 +67,7 @@
  *
  * Under the thread sanitizer a thread may be inside its runtime when the signal comes,
  * and is not parked there, for it may hold the runtime's locks, which the collector
- * needs. It is asked again until it is found outside (see lib/os_linux_thread.c). Up to
+ * needs. It is asked again until it is found outside (see lib/os_linux_signal.c). Up to
  * that question the handler is not instrumented; the rest is, so that the sanitizer
  * sees the order that stopping makes.
  *
@@ -136,13 +136,15 @@ static void park(struct sh_thread *self, uintptr_t sp, struct sh_range alt)
 }
 
 /* Its frame lies below the caller's, into which the registers were spilled. `context`
- * is the handler's, or NULL. */
+ * is the handler's, where signals are blocked already, or NULL. */
 static SH_NOINLINE void park_below(struct sh_thread *self, const void *context)
 {
     uintptr_t sp = (uintptr_t)__builtin_frame_address(0);
-    uint64_t mask = sh_os_signals_block();
-    park(self, sp, sh_os_alt_stack(context, sp));
-    sh_os_signals_restore(mask);
+    struct sh_range alt = sh_os_alt_stack(context, sp);
+    uint64_t mask = context ? 0 : sh_os_signals_block();
+    park(self, sp, alt);
+    if (!context)
+        sh_os_signals_restore(mask);
 }
 
 static SH_NOINLINE void spill_and_park(struct sh_thread *self, const void *context)
@@ -320,7 +322,7 @@ static bool ask(struct sh_thread *thread)
     uint32_t state = sh_load_relaxed(&thread->state);
     while (state == SH_THREAD_RUNNING || state == SH_THREAD_BLOCKING) {
         uint32_t asked = state == SH_THREAD_RUNNING ? SH_THREAD_WANTED : SH_THREAD_HELD;
-        /* Of a BLOCKING thread: pairs with the swap in become_blocking. */
+        /* Of a BLOCKING thread: pairs with the swap in try_to_block. */
         if (sh_cas_seq_cst(&thread->state, &state, asked)) {
             state = asked;
             break;
