@@ -504,8 +504,12 @@ static void recount(struct sh_span *span)
     span->pass = 0;
     span->used = 0;
     span->touched = sh_span_words(span);
-    for (uint32_t w = 0; w < span->touched; w++)
-        span->used += live_count(span, &span->words[w]);
+    for (uint32_t w = 0; w < span->touched; w++) {
+        struct sh_word *word = &span->words[w];
+        /* Its remote frees were being taken: gone from alloc, but not yet from here. */
+        sh_and_relaxed(&word->remote, sh_load_relaxed(&word->alloc));
+        span->used += live_count(span, word);
+    }
 }
 
 static bool is_ours(struct sh_cache *owner, struct sh_cache *mine)
