@@ -80,10 +80,10 @@ SH_PUBLIC int pthread_create(
 }
 
 /* A thrd_t is a pthread_t, and thrd_join takes its int from where we return it. */
-SH_PUBLIC int thrd_create(thrd_t *thread, thrd_start_t routine, void *arg)
+SH_PUBLIC int thrd_create(thrd_t *thr, thrd_start_t func, void *arg)
 {
-    struct start start = {.c11_routine = routine, .arg = arg};
-    switch (create(thread, NULL, start)) {
+    struct start start = {.c11_routine = func, .arg = arg};
+    switch (create(thr, NULL, start)) {
     case 0:
         return thrd_success;
     case ENOMEM:

@@ -95,26 +95,26 @@ static bool is_ours(int signal)
 
 /* ---- Blocking ---- */
 
-SH_PUBLIC int sigprocmask(int how, const sigset_t *set, sigset_t *old)
+SH_PUBLIC int sigprocmask(int how, const sigset_t *set, sigset_t *oset)
 {
     sigset_t copy;
     if (how != SIG_UNBLOCK)
         set = less_ours(set, &copy);
-    return BEHIND(mask)(how, set, old);
+    return BEHIND(mask)(how, set, oset);
 }
 
-SH_PUBLIC int pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
+SH_PUBLIC int pthread_sigmask(int how, const sigset_t *newmask, sigset_t *oldmask)
 {
     int error = errno;
-    int result = sigprocmask(how, set, old) == 0 ? 0 : errno;
+    int result = sigprocmask(how, newmask, oldmask) == 0 ? 0 : errno;
     errno = error;
     return result;
 }
 
-SH_PUBLIC int sigsuspend(const sigset_t *mask)
+SH_PUBLIC int sigsuspend(const sigset_t *set)
 {
     sigset_t copy;
-    return BEHIND(suspend)(less_ours(mask, &copy));
+    return BEHIND(suspend)(less_ours(set, &copy));
 }
 
 /* ---- Waiting ---- */
@@ -131,7 +131,7 @@ SH_PUBLIC int sigwaitinfo(const sigset_t *set, siginfo_t *info)
     return sigtimedwait(set, info, NULL);
 }
 
-SH_PUBLIC int sigwait(const sigset_t *set, int *signal)
+SH_PUBLIC int sigwait(const sigset_t *set, int *sig)
 {
     int error = errno, result;
     do {
@@ -140,29 +140,28 @@ SH_PUBLIC int sigwait(const sigset_t *set, int *signal)
     int failed = result < 0 ? errno : 0;
     errno = error;
     if (!failed)
-        *signal = result;
+        *sig = result;
     return failed;
 }
 
 /* ---- Handling ---- */
 
-SH_PUBLIC int sigaction(
-    int signal, const struct sigaction *action, struct sigaction *old)
+SH_PUBLIC int sigaction(int sig, const struct sigaction *act, struct sigaction *oact)
 {
-    if (action && is_ours(signal)) {
+    if (act && is_ours(sig)) {
         errno = EINVAL;
         return -1;
     }
-    return BEHIND(action)(signal, action, old);
+    return BEHIND(action)(sig, act, oact);
 }
 
-SH_PUBLIC sighandler_t signal(int number, sighandler_t handler)
+SH_PUBLIC sighandler_t signal(int sig, sighandler_t handler)
 {
-    if (is_ours(number)) {
+    if (is_ours(sig)) {
         errno = EINVAL;
         return SIG_ERR;
     }
-    return BEHIND(handle)(number, handler);
+    return BEHIND(handle)(sig, handler);
 }
 
 #endif /* SH_INTERPOSE */
