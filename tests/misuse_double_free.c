@@ -35,6 +35,7 @@ static void *make(size_t maker, size_t size)
     static void *volatile held[1000];
     static size_t count;
     held[count++ % 1000] = makers[maker](size);
+    SH_KEEP(held[0]);
     return makers[maker](size);
 }
 

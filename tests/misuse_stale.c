@@ -11,6 +11,7 @@ static void *make_batch_beside_live(void *unused)
         void *p = gc_alloc(batch.size, batch.flags);
         batch.hidden[i] = hide(p);
         live[i] = gc_alloc(batch.size, batch.flags);
+        SH_KEEP(live[i]);
     }
     return NULL;
 }

@@ -45,9 +45,7 @@ static void fresh_is_zeroed_and_aligned(void **unused)
 /* Every piece keeps its own stamp while all the others get theirs. */
 static void pieces_lie_apart(void **unused)
 {
-    enum {
-        COUNT = 3000
-    };
+    enum { COUNT = 3000 };
     static unsigned char *pieces[COUNT];
     static size_t sizes[COUNT];
     for (size_t i = 0; i < COUNT; i++) {

@@ -82,9 +82,7 @@ static void mapped_is_zeroed_aligned_and_low(void **unused)
 /* What alignment makes the kernel map too much is given back. */
 static void alignment_costs_nothing(void **unused)
 {
-    enum {
-        COUNT = 16
-    };
+    enum { COUNT = 16 };
     char *starts[COUNT];
     size_t before = statm(0);
     for (int i = 0; i < COUNT; i++) {
@@ -593,9 +591,7 @@ static void *wait_for_change(void *unused)
 /* One call wakes all that it is told to, and UINT32_MAX means all. */
 static void wake_all(void **unused)
 {
-    enum {
-        THREADS = 4
-    };
+    enum { THREADS = 4 };
     pthread_t threads[THREADS];
     sh_store_relaxed(&word, 0);
     for (int i = 0; i < THREADS; i++)

@@ -374,11 +374,7 @@ end:
             /* What is picked is in a register of who frees it. */
             marks = live | picked;
             /* mark_windows */
-#ifdef PLANT_MARK_CLEAR_ALLOC
-            marks = marks | (MASK(window) & ~alloc);
-#else
             marks = marks | (MASK(window) & ~(alloc & ~remote));
-#endif
             due = 1
         }
     od
