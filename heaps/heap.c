@@ -353,7 +353,7 @@ SH_INLINE bool free_cell(struct sh_cell cell)
     if (span->state != SH_SPAN_SMALL)
         return free_whole(span);
     struct sh_cache *owner = sh_span_owner(span);
-    if (SH_LIKELY(owner != own_cache()))
+    if (SH_LIKELY(!owner || owner != own_cache()))
         return sh_remote_free(span, cell.index);
     sh_cache_free_own(owner, span, cell.index);
     if (SH_UNLIKELY(owner->dead != NULL))

@@ -25,13 +25,13 @@ extern const struct sh_sink sh_stderr_sink;
 
 void sh_print(const struct sh_sink *sink, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-void sh_vprint(const struct sh_sink *sink, const char *format, va_list args)
+void sh_vprint(const struct sh_sink *sink, const char *format, va_list list)
     __attribute__((format(printf, 2, 0)));
 
-/* Into `buffer`, always terminated where size is not 0; returns the whole length. */
-size_t sh_format(char *buffer, size_t size, const char *format, ...)
+/* Into `text`, always terminated where size is not 0; returns the whole length. */
+size_t sh_format(char *text, size_t size, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-size_t sh_vformat(char *buffer, size_t size, const char *format, va_list args)
+size_t sh_vformat(char *text, size_t size, const char *format, va_list args)
     __attribute__((format(printf, 3, 0)));
 
 #endif /* SH_LIB_PRINT_H */
