@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: MIT */
+/* heaps/mark.h: which words keep which cells, on spans made by hand. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "heaps/mark.h"
+#include "tests/spans.h"
+
+static struct sh_marker marker;
+
+static int begin(void **unused)
+{
+    return give_area((size_t)8 << 20);
+}
+
+/* Ready for roots, with the bounds of the one area. */
+static void begin_marking(void)
+{
+    sh_marker_init(&marker);
+    marker.low = sh_area_first()->start;
+    marker.high = sh_area_first()->end;
+}
+
+static void mark_from(uintptr_t word)
+{
+    sh_mark_range(&marker, &word, &word + 1);
+    sh_mark_drain(&marker);
+}
+
+/* What one word marks of the span, the marks before aside. */
+static size_t marked_by(struct sh_span *span, uintptr_t word)
+{
+    memset(span->marks, 0, sh_span_table_words(span->cell_count) * 8);
+    begin_marking();
+    mark_from(word);
+    sh_marker_finish(&marker);
+    return count_marked(span);
+}
+
+static void any_byte_of_a_cell_keeps_it(void **unused)
+{
+    struct sh_span *span = small_span(SH_KIND_SCAN, 48);
+    for (uint32_t cell = 60; cell < 70; cell++)
+        hand_cell_out(span, cell);
+    uintptr_t start = sh_span_cell(span, 64);
+    for (uintptr_t at = start; at < start + 48; at++) {
+        assert_int_equal(marked_by(span, at), 1);
+        assert_true(is_marked(span, 64));
+    }
+    assert_int_equal(marked_by(span, start - 1), 1);
+    assert_true(is_marked(span, 63));
+    assert_int_equal(marked_by(span, start + 48), 1);
+    assert_true(is_marked(span, 65));
+    sh_run_give(span);
+}
+
+static void the_last_byte_of_a_large_object_keeps_it(void **unused)
+{
+    struct sh_span *span = large_span(SH_KIND_LEAF, 30);
+    uintptr_t end = span->base + 30 * SH_PAGE_SIZE;
+    assert_int_equal(marked_by(span, span->base), 1);
+    assert_int_equal(marked_by(span, end - 1), 1);
+    assert_int_equal(marked_by(span, end), 0);
+    assert_int_equal(marked_by(span, span->base - 1), 0);
+    assert_int_equal(marked_by(span, end - 1), 1);
+    assert_int_equal(marker.live_bytes, 30 * SH_PAGE_SIZE);
+    sh_run_give(span);
+}
+
+static void free_cells_are_not_marked(void **unused)
+{
+    struct sh_span *span = small_span(SH_KIND_SCAN, 48);
+    hand_cell_out(span, 3);
+    hand_cell_out(span, 5);
+    sh_or_relaxed(&span->words[0].remote, sh_cell_bit(5));
+    assert_int_equal(marked_by(span, sh_span_cell(span, 3)), 1);
+    assert_int_equal(marked_by(span, sh_span_cell(span, 4)), 0);
+    assert_int_equal(marked_by(span, sh_span_cell(span, 5)), 0);
+    assert_int_equal(marked_by(span, sh_span_cell(span, span->cell_count - 1)), 0);
+    /* The rest of the pages after the last cell. */
+    assert_true(SH_GRANULE_BYTES % 48);
+    assert_int_equal(marked_by(span, span->base + SH_GRANULE_BYTES - 1), 0);
+    assert_int_equal(marker.live_bytes, 0);
+    sh_and_relaxed(&span->words[0].remote, ~sh_cell_bit(5));
+    sh_run_give(span);
+    /* Nor what is in a free run by now. */
+    assert_int_equal(sh_page_map_lookup(span->base)->state, SH_SPAN_FREE);
+    begin_marking();
+    mark_from(span->base);
+    assert_int_equal(marker.live_bytes, 0);
+    sh_marker_finish(&marker);
+}
+
+static void what_is_out_of_bounds_is_no_pointer(void **unused)
+{
+    struct sh_span *span = small_span(SH_KIND_SCAN, 64);
+    hand_cell_out(span, 0);
+    assert_int_equal(marked_by(span, 0), 0);
+    assert_int_equal(marked_by(span, UINTPTR_MAX), 0);
+    assert_int_equal(marked_by(span, sh_area_first()->end), 0);
+    assert_int_equal(marked_by(span, sh_area_first()->start - 1), 0);
+    assert_int_equal(marked_by(span, (uintptr_t)&marker), 0);
+    sh_marker_init(&marker);
+    mark_from(span->base);
+    assert_int_equal(count_marked(span), 0);
+    assert_int_equal(marked_by(span, span->base), 1);
+    sh_run_give(span);
+}
+
+static void explicit_cells_are_not_marked(void **unused)
+{
+    struct sh_span *span = small_span(SH_KIND_EXPLICIT, 64);
+    struct sh_span *other = small_span(SH_KIND_SCAN, 64);
+    void **p = hand_cell_out(span, 0);
+    *p = hand_cell_out(other, 0);
+    assert_int_equal(marked_by(span, (uintptr_t)p), 0);
+    assert_int_equal(count_marked(other), 0);
+    assert_int_equal(marker.live_bytes, 0);
+    sh_run_give(span);
+    sh_run_give(other);
+}
+
+static void a_leaf_is_kept_but_not_scanned(void **unused)
+{
+    struct sh_span *leaves = small_span(SH_KIND_LEAF, 64);
+    struct sh_span *span = small_span(SH_KIND_SCAN, 64);
+    void **leaf = hand_cell_out(leaves, 7);
+    leaf[3] = hand_cell_out(span, 9);
+    assert_int_equal(marked_by(leaves, (uintptr_t)leaf), 1);
+    assert_int_equal(count_marked(span), 0);
+    assert_int_equal(marker.live_bytes, 64);
+    sh_run_give(leaves);
+    sh_run_give(span);
+}
+
+/* An item that is alone in the queue comes out of it, and so does what it leads to. */
+static void a_chain_is_followed_to_its_end(void **unused)
+{
+    struct sh_span *span = small_span(SH_KIND_SCAN, 64);
+    for (uint32_t length = 1; length <= 3 * SH_MARK_QUEUE; length++) {
+        void **before = hand_cell_out(span, length - 1);
+        if (length > 1)
+            memcpy((void *)(sh_span_cell(span, length - 2) + 56), &before, 8);
+        assert_int_equal(marked_by(span, span->base), length);
+        assert_int_equal(marker.live_bytes, length * 64);
+    }
+    sh_run_give(span);
+}
+
+/* Each fan fills the queue by so many at once. */
+static void fans_of_any_width_are_followed(void **unused)
+{
+    struct sh_span *fan = large_span(SH_KIND_SCAN, 1);
+    struct sh_span *span = small_span(SH_KIND_SCAN, 16);
+    struct sh_span *leaves = small_span(SH_KIND_LEAF, 16);
+    for (uint32_t width = 1; width <= 100; width++) {
+        void **child = hand_cell_out(span, width - 1);
+        *child = hand_cell_out(leaves, width - 1);
+        ((void **)fan->base)[width * 2] = child;
+        memset(leaves->marks, 0, sh_span_table_words(leaves->cell_count) * 8);
+        fan->marks[0] = 0;
+        assert_int_equal(marked_by(span, fan->base), width);
+        assert_int_equal(count_marked(leaves), width);
+    }
+    sh_run_give(fan);
+    sh_run_give(span);
+    sh_run_give(leaves);
+}
+
+static void a_large_object_is_scanned_to_its_last_word(void **unused)
+{
+    size_t pages = 101, words = pages * SH_PAGE_SIZE / 8;
+    struct sh_span *large = large_span(SH_KIND_SCAN, pages);
+    struct sh_span *span = small_span(SH_KIND_LEAF, 16);
+    void **slots = (void **)large->base;
+    uint32_t held = 0;
+    for (size_t at = 4096; at < words; at += 4096) {
+        slots[at - 1] = hand_cell_out(span, held++);
+        slots[at] = hand_cell_out(span, held++);
+    }
+    slots[0] = hand_cell_out(span, held++);
+    slots[words - 1] = hand_cell_out(span, held++);
+    hand_cell_out(span, held);
+    assert_int_equal(marked_by(span, large->base + 12345), held);
+    assert_false(is_marked(span, held));
+    assert_int_equal(marker.live_bytes, pages * SH_PAGE_SIZE + held * 16);
+    sh_run_give(large);
+    sh_run_give(span);
+}
+
+/* More at once than a segment of the stack holds. */
+static void the_stack_grows_and_is_given_back(void **unused)
+{
+    enum { SPANS = 5, EACH = 4096 };
+    struct sh_span *fan = large_span(SH_KIND_SCAN, SPANS * EACH * 8 / SH_PAGE_SIZE);
+    struct sh_span *spans[SPANS];
+    void **slots = (void **)fan->base;
+    for (uint32_t s = 0; s < SPANS; s++) {
+        spans[s] = small_span(SH_KIND_SCAN, 16);
+        for (uint32_t i = 0; i < EACH; i++)
+            slots[s * EACH + i] = hand_cell_out(spans[s], i);
+    }
+    begin_marking();
+    sh_mark_range(&marker, slots, slots + SPANS * EACH);
+    assert_non_null(marker.segment);
+    sh_mark_drain(&marker);
+    for (int s = 0; s < SPANS; s++)
+        assert_int_equal(count_marked(spans[s]), EACH);
+    assert_int_equal(marker.live_bytes, SPANS * EACH * 16);
+    sh_marker_finish(&marker);
+    /* And with work left on it. */
+    for (int s = 0; s < SPANS; s++)
+        memset(spans[s]->marks, 0, EACH / 8);
+    begin_marking();
+    sh_mark_range(&marker, slots, slots + SPANS * EACH);
+    sh_marker_finish(&marker);
+    assert_null(marker.segment);
+    sh_run_give(fan);
+    for (int s = 0; s < SPANS; s++)
+        sh_run_give(spans[s]);
+}
+
+/* As after a push that found no memory: marked, but not scanned. */
+static void after_an_overflow_marked_cells_are_scanned_again(void **unused)
+{
+    struct sh_span *span = small_span(SH_KIND_SCAN, 64);
+    struct sh_span *leaves = small_span(SH_KIND_LEAF, 64);
+    void **p = hand_cell_out(span, 70), **next = hand_cell_out(span, 2);
+    void **leaf = hand_cell_out(leaves, 0);
+    *p = next;
+    *next = leaf;
+    *leaf = hand_cell_out(span, 3);
+    begin_marking();
+    span->marks[70 / 64] = sh_cell_bit(70);
+    marker.overflowed = true;
+    sh_mark_drain(&marker);
+    assert_false(marker.overflowed);
+    assert_true(is_marked(span, 70) && is_marked(span, 2) && is_marked(leaves, 0));
+    assert_int_equal(count_marked(span), 2);
+    sh_marker_finish(&marker);
+    sh_run_give(span);
+    sh_run_give(leaves);
+}
+
+/* Of a range that begins or ends within a word only the whole words count. */
+static void odd_ranges_are_read_by_whole_words(void **unused)
+{
+    struct sh_span *span = small_span(SH_KIND_SCAN, 64);
+    uintptr_t words[4];
+    for (uint32_t i = 0; i < 4; i++)
+        words[i] = (uintptr_t)hand_cell_out(span, i);
+    const char *at = (const char *)words;
+    static const struct {
+        size_t from, to;
+        uint64_t marks;
+    } ranges[] = {{0, 32, 15}, {1, 32, 14}, {7, 32, 14}, {8, 32, 14}, {0, 31, 7},
+        {0, 25, 7}, {0, 24, 7}, {9, 23, 0}, {7, 17, 2}, {3, 29, 6}, {0, 0, 0},
+        {8, 8, 0}, {1, 7, 0}, {3, 3, 0}, {16, 8, 0}, {0, 7, 0}, {5, 12, 0}};
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
+        span->marks[0] = 0;
+        begin_marking();
+        sh_mark_range(&marker, at + ranges[i].from, at + ranges[i].to);
+        sh_mark_drain(&marker);
+        sh_marker_finish(&marker);
+        assert_int_equal(span->marks[0], ranges[i].marks);
+    }
+    sh_run_give(span);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        SPAN_TEST(any_byte_of_a_cell_keeps_it),
+        SPAN_TEST(the_last_byte_of_a_large_object_keeps_it),
+        SPAN_TEST(free_cells_are_not_marked),
+        SPAN_TEST(what_is_out_of_bounds_is_no_pointer),
+        SPAN_TEST(explicit_cells_are_not_marked),
+        SPAN_TEST(a_leaf_is_kept_but_not_scanned),
+        SPAN_TEST(a_chain_is_followed_to_its_end),
+        SPAN_TEST(fans_of_any_width_are_followed),
+        SPAN_TEST(a_large_object_is_scanned_to_its_last_word),
+        SPAN_TEST(the_stack_grows_and_is_given_back),
+        SPAN_TEST(after_an_overflow_marked_cells_are_scanned_again),
+        SPAN_TEST(odd_ranges_are_read_by_whole_words),
+    };
+    return cmocka_run_group_tests(tests, begin, NULL);
+}
