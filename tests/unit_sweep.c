@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: MIT */
+/* heaps/sweep.h: what of a span's bits a sweep leaves. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "heaps/sweep.h"
+#include "heaps/tables.h"
+#include "tests/spans.h"
+
+static int begin(void **unused)
+{
+    return give_area((size_t)8 << 20);
+}
+
+static uint64_t alloc_word(struct sh_span *span, uint32_t w)
+{
+    return sh_load_relaxed(&span->words[w].alloc);
+}
+
+/* As after a collection that ended a moment ago. */
+static void make_due(struct sh_span *span)
+{
+    span->epoch = sh_load_relaxed(&sh_epoch) - 1;
+}
+
+static void what_is_not_marked_is_free(void **unused)
+{
+    struct sh_span *span = small_span(SH_KIND_SCAN, 64);
+    for (uint32_t cell = 0; cell < 200; cell++)
+        hand_cell_out(span, cell);
+    for (uint32_t cell = 0; cell < 200; cell += 3)
+        span->marks[cell / 64] |= sh_cell_bit(cell);
+    /* Marked but free: it stays free. */
+    span->marks[3] |= sh_cell_bit(210);
+    make_due(span);
+    sh_span_sweep(span);
+    for (uint32_t cell = 0; cell < 256; cell++)
+        assert_int_equal(is_handed_out(span, cell), cell < 200 && cell % 3 == 0);
+    assert_int_equal(span->used, 67);
+    assert_false(sh_span_sweep_due(span));
+    sh_run_give(span);
+}
+
+static void a_span_is_due_until_it_is_swept(void **unused)
+{
+    struct sh_span *span = small_span(SH_KIND_LEAF, 64);
+    hand_cell_out(span, 0);
+    assert_false(sh_span_sweep_due(span));
+    sh_span_sweep_if_due(span);
+    assert_true(is_handed_out(span, 0));
+    make_due(span);
+    assert_true(sh_span_sweep_due(span));
+    sh_span_sweep_if_due(span);
+    assert_false(is_handed_out(span, 0));
+    assert_int_equal(span->epoch, sh_load_relaxed(&sh_epoch));
+    /* What is handed out from now on is not the last collection's business. */
+    hand_cell_out(span, 1);
+    sh_span_sweep_if_due(span);
+    assert_true(is_handed_out(span, 1));
+    sh_run_give(span);
+}
+
+static void explicit_spans_are_never_due(void **unused)
+{
+    struct sh_span *span = small_span(SH_KIND_EXPLICIT, 64);
+    hand_cell_out(span, 0);
+    make_due(span);
+    assert_false(sh_span_sweep_due(span));
+    sh_span_sweep_if_due(span);
+    assert_true(is_handed_out(span, 0));
+    assert_int_equal(sh_span_live(span, 0), 1);
+    sh_run_give(span);
+}
+
+static void the_dead_are_dead_before_the_sweep(void **unused)
+{
+    struct sh_span *span = small_span(SH_KIND_SCAN, 64);
+    for (uint32_t cell = 0; cell < 8; cell++)
+        hand_cell_out(span, cell);
+    span->marks[0] = 0x5a;
+    sh_or_relaxed(&span->words[0].remote, (uint64_t)0x0a);
+    assert_int_equal(sh_span_live(span, 0), 0xf5);
+    make_due(span);
+    assert_int_equal(sh_span_live(span, 0), 0x50);
+    sh_span_sweep(span);
+    assert_int_equal(sh_span_live(span, 0), 0x50);
+    assert_int_equal(alloc_word(span, 0), 0x50);
+    sh_run_give(span);
+}
+
+/* Bits past the last cell: set for good in both. */
+static void tails_stay(void **unused)
+{
+    struct sh_span *span = small_span(SH_KIND_SCAN, 3072);
+    uint64_t tail = sh_span_tail(span, 0);
+    assert_int_equal(tail, ~sh_low_bits64(span->cell_count));
+    for (uint32_t cell = 0; cell < span->cell_count; cell++)
+        hand_cell_out(span, cell);
+    assert_int_equal(alloc_word(span, 0), UINT64_MAX);
+    span->marks[0] = 2;
+    make_due(span);
+    sh_span_sweep(span);
+    assert_int_equal(alloc_word(span, 0), tail | 2);
+    assert_int_equal(sh_load_relaxed(&span->words[0].remote), tail);
+    assert_int_equal(span->used, 1);
+    assert_false(sh_span_is_empty(span));
+    span->marks[0] = 0;
+    sh_span_sweep(span);
+    assert_int_equal(span->used, 0);
+    assert_true(sh_span_is_empty(span));
+    sh_span_valid(span);
+    sh_run_give(span);
+}
+
+/* A marked cell that was freed remotely is free, named to the owner or not yet. */
+static void remote_frees_are_taken(void **unused)
+{
+    struct sh_span *span = small_span(SH_KIND_SCAN, 64);
+    for (uint32_t cell = 0; cell < 100; cell++) {
+        hand_cell_out(span, cell);
+        span->marks[cell / 64] |= sh_cell_bit(cell);
+    }
+    sh_or_relaxed(&span->words[0].remote, sh_cell_bit(5));
+    sh_or_relaxed(&span->remote_words, (uint64_t)1);
+    sh_or_relaxed(&span->words[1].remote, sh_cell_bit(70));
+    make_due(span);
+    sh_span_sweep(span);
+    for (uint32_t cell = 0; cell < 100; cell++)
+        assert_int_equal(is_handed_out(span, cell), cell != 5 && cell != 70);
+    assert_int_equal(sh_load_relaxed(&span->words[0].remote), 0);
+    assert_int_equal(sh_load_relaxed(&span->words[1].remote), 0);
+    assert_int_equal(sh_load_relaxed(&span->remote_words), 0);
+    assert_int_equal(span->used, 98);
+    sh_run_give(span);
+}
+
+static void the_deads_rare_bits_go(void **unused)
+{
+    struct sh_span *span = small_span(SH_KIND_SCAN, 64);
+    for (uint32_t cell = 62; cell < 66; cell++) {
+        struct sh_cell of = {.span = span, .index = cell};
+        hand_cell_out(span, cell);
+        assert_true(sh_table_set(of, &span->final_bits));
+        assert_true(sh_table_set(of, &span->weak_bits));
+    }
+    span->marks[0] = sh_cell_bit(63);
+    span->marks[1] = sh_cell_bit(65);
+    make_due(span);
+    sh_span_sweep(span);
+    for (uint32_t cell = 62; cell < 66; cell++) {
+        struct sh_cell of = {.span = span, .index = cell};
+        assert_int_equal(sh_table_test(of, &span->final_bits), cell % 2 == 1);
+        assert_int_equal(sh_table_test(of, &span->weak_bits), cell % 2 == 1);
+    }
+    /* A span with tables keeps its frees on the slow path. */
+    assert_true(sh_load_relaxed(&span->owner) & SH_OWNER_SLOW);
+    sh_run_give(span);
+}
+
+static void frees_are_fast_again_after_the_sweep(void **unused)
+{
+    struct sh_span *span = small_span(SH_KIND_SCAN, 64);
+    hand_cell_out(span, 0);
+    sh_or_seq_cst(&span->owner, SH_OWNER_SLOW);
+    make_due(span);
+    sh_span_sweep(span);
+    assert_false(sh_load_relaxed(&span->owner) & SH_OWNER_SLOW);
+    sh_run_give(span);
+}
+
+/* ---- Windows ---- */
+
+static struct sh_cache cache;
+
+/* Cells that a bin holds are free, count as used, and can be handed out after. */
+static void cells_of_the_window_stay_with_the_bin(void **unused)
+{
+    unsigned c = sh_size_class_of(320);
+    sh_cache_init(&cache);
+    struct sh_bin *bin = &cache.bins[SH_KIND_SCAN][c];
+    assert_non_null(sh_cache_refill(&cache, SH_KIND_SCAN, c, false));
+    for (int i = 0; i < 9; i++)
+        assert_non_null(sh_bin_take(bin));
+    struct sh_span *span = bin->span;
+    uint32_t in_bin = sh_popcount64(bin->cells);
+    assert_int_equal(span->used, in_bin + 10);
+    assert_ptr_equal(span->window, bin->word);
+    /* The second and third of ten live; and so does what the bin hands out. */
+    span->marks[0] = 6 | bin->cells;
+    make_due(span);
+    void *p = sh_bin_take(bin);
+    sh_span_sweep(span);
+    assert_int_equal(sh_popcount64(bin->cells), in_bin - 1);
+    assert_int_equal(span->used, in_bin - 1 + 3);
+    assert_int_equal(alloc_word(span, 0) & bin->cells, 0);
+    assert_int_equal(alloc_word(span, 0) & 0x7ff & ~sh_span_tail(span, 0), 6 | 0x400);
+    struct sh_cell cell;
+    assert_int_equal(sh_cell_find(p, &cell), SH_FOUND_LIVE);
+    assert_int_equal(cell.index, 10);
+    sh_cache_close_window(bin);
+    assert_int_equal(span->used, 3);
+    sh_run_give(span);
+}
+
+/* ---- By a collection ---- */
+
+static SH_NOINLINE void make_garbage_here(void **kept)
+{
+    for (int i = 0; i < 200; i++) {
+        void *p = gc_alloc(416, 0);
+        if (i % 10 == 0)
+            kept[i / 10] = p;
+    }
+}
+
+/* What is handed out between a collection and the sweep outlives the sweep. */
+static void what_a_window_hands_out_is_not_swept(void **unused)
+{
+    static void *kept[20], *fresh[500];
+    make_garbage_here(kept);
+    clear_stack();
+    gc_collect();
+    for (int i = 0; i < 500; i++) {
+        fresh[i] = gc_alloc(416, 0);
+        memset(fresh[i], i, 416);
+    }
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(gc_nbytes(kept[i]), 416);
+    for (int i = 0; i < 500; i++) {
+        assert_int_equal(gc_nbytes(fresh[i]), 416);
+        assert_true(uniform(fresh[i], 416, (unsigned char)i));
+        for (int k = 0; k < 20; k++)
+            assert_ptr_not_equal(fresh[i], kept[k]);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        SPAN_TEST(what_is_not_marked_is_free),
+        SPAN_TEST(a_span_is_due_until_it_is_swept),
+        SPAN_TEST(explicit_spans_are_never_due),
+        SPAN_TEST(the_dead_are_dead_before_the_sweep),
+        SPAN_TEST(tails_stay),
+        SPAN_TEST(remote_frees_are_taken),
+        SPAN_TEST(the_deads_rare_bits_go),
+        SPAN_TEST(frees_are_fast_again_after_the_sweep),
+        SPAN_TEST(cells_of_the_window_stay_with_the_bin),
+        cmocka_unit_test(what_a_window_hands_out_is_not_swept),
+    };
+    return cmocka_run_group_tests(tests, begin, NULL);
+}
