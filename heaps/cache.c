@@ -162,7 +162,7 @@ static void open_window(struct sh_cache *cache, struct sh_bin *bin, uint32_t w)
 {
     struct sh_span *span = bin->span;
     struct sh_word *word = &span->words[w];
-    uint64_t cells = ~sh_load_relaxed(&word->alloc);
+    uint64_t cells = sh_window_cells(span, ~sh_load_relaxed(&word->alloc));
     uint32_t count = sh_popcount64(cells);
     span->used += count;
     span->window = word;
@@ -346,7 +346,7 @@ static bool use_new(struct sh_cache *cache, enum sh_kind kind, unsigned c, bool 
 /* The same window again, if much of it was freed meanwhile: those cells are warm. */
 static bool use_again(struct sh_cache *cache, struct sh_bin *bin, struct sh_word *last)
 {
-    if (sh_popcount64(~sh_load_relaxed(&last->alloc)) < SH_WARM_CELLS)
+    if (!sh_window_is_warm(bin->span, ~sh_load_relaxed(&last->alloc)))
         return false;
     open_window(cache, bin, (uint32_t)(last - bin->span->words));
     return true;

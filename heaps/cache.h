@@ -99,22 +99,41 @@ SH_INLINE void *sh_bin_take(struct sh_bin *bin)
     return (void *)cell;
 }
 
+/* Of the free cells of a word, those that a bin takes at once: the lowest. */
+SH_INLINE uint64_t sh_window_cells(const struct sh_span *span, uint64_t free)
+{
+    unsigned most = sh_size_classes[span->class_index].window;
+    if (most >= 64)
+        return free;
+    uint64_t rest = free;
+    for (unsigned i = 0; rest && i < most; i++)
+        rest &= rest - 1;
+    return free ^ rest;
+}
+
 /*
- * Opens the bin's window again if this many of its cells are free; the bin is empty. Not
- * for collected kinds, of which what is handed out is counted.
+ * Opens the bin's window again if that many of its cells are free, but a quarter of the
+ * word will do; the bin is empty. Not for collected kinds, of which what is handed out
+ * is counted.
  */
 #define SH_WARM_CELLS 16
 
+SH_INLINE bool sh_window_is_warm(const struct sh_span *span, uint64_t free)
+{
+    unsigned most = sh_size_classes[span->class_index].window;
+    return free && sh_popcount64(free) >= sh_min(SH_WARM_CELLS, most);
+}
+
 SH_INLINE bool sh_bin_reopen(struct sh_bin *bin)
 {
-    if (!bin->span || !bin->span->window)
+    struct sh_span *span = bin->span;
+    if (!span || !span->window)
         return false;
-    uint64_t cells = ~sh_load_relaxed(&bin->word->alloc);
-    uint32_t count = sh_popcount64(cells);
-    if (count < SH_WARM_CELLS)
+    uint64_t free = ~sh_load_relaxed(&bin->word->alloc);
+    if (!sh_window_is_warm(span, free))
         return false;
-    bin->span->used += count;
-    bin->cells = cells;
+    bin->cells = sh_window_cells(span, free);
+    span->used += sh_popcount64(bin->cells);
     return true;
 }
 

@@ -35,6 +35,13 @@ static uint16_t fewest_pages(uint32_t size)
     return (uint16_t)pages;
 }
 
+/* 8 KiB, so that a few large objects made and dropped again do not touch a whole span. */
+static uint8_t cells_at_once(uint32_t size)
+{
+    size_t cells = 2 * SH_PAGE_SIZE / size;
+    return (uint8_t)sh_min(64, sh_max(1, cells));
+}
+
 void sh_size_class_init(void)
 {
     uint32_t size = (uint32_t)SH_GRANULE;
@@ -45,6 +52,7 @@ void sh_size_class_init(void)
             .reciprocal = UINT64_MAX / size + 1,
             .pages = ordinary_pages(size),
             .min_pages = fewest_pages(size),
+            .window = cells_at_once(size),
         };
         for (; granules * SH_GRANULE <= size; granules++)
             sh_class_of_granules[granules] = (uint8_t)c;

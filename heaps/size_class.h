@@ -24,6 +24,7 @@ struct sh_size_class {
     uint32_t size;       /* of a cell, bytes */
     uint64_t reciprocal; /* ceil(2^64 / size) */
     uint16_t pages;      /* of a span in a heap of ordinary size */
+    uint8_t window;      /* cells that a bin takes at once, of 64 at most */
     uint16_t min_pages;  /* of a span in a tiny heap: little waste, one cell at least */
 };
 
