@@ -27,7 +27,9 @@ static void begin_marking(void)
 
 static void mark_from(uintptr_t word)
 {
-    sh_mark_range(&marker, &word, &word + 1);
+    static uintptr_t root;
+    root = word;
+    sh_mark_range(&marker, &root, &root + 1);
     sh_mark_drain(&marker);
 }
 
