@@ -1,0 +1,438 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * heaps/cache.h: bins, windows, the lists of full and available spans, release and
+ * adoption. Each test looks at the cache of a thread of its own.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "heaps/cache.h"
+#include "heaps/heap.h"
+#include "heaps/page_map.h"
+#include "heaps/run.h"
+#include "tests/heap.h"
+
+#define SIZE ((size_t)1024)
+#define SPAN_CELLS 64 /* of a span of these */
+#define MANY 1000
+
+static struct sh_cache *cache(void)
+{
+    return sh_tls.self->cache;
+}
+
+static unsigned class_of(size_t size)
+{
+    return sh_size_class_of(size);
+}
+
+static struct sh_bin *bin_of(enum sh_kind kind, size_t size)
+{
+    return &cache()->bins[kind][class_of(size)];
+}
+
+static struct sh_span *list(enum sh_kind kind, size_t size, enum sh_span_list which)
+{
+    return cache()->lists[kind][class_of(size)].head[which];
+}
+
+static size_t length(struct sh_span *head)
+{
+    size_t n = 0;
+    for (; head; head = head->next)
+        n++;
+    return n;
+}
+
+static struct sh_span *span_of(const void *p)
+{
+    return sh_page_map_lookup((uintptr_t)p);
+}
+
+/* Runs it in a new thread, whose cache is fresh. */
+static void *routine(void *test)
+{
+    MUST(gc_thread_register() == 0);
+    (*(void (**)(void))test)();
+    return NULL;
+}
+
+static void with_fresh_cache(void (*test)(void))
+{
+    in_thread(routine, &test);
+}
+
+/* ---- Bins and windows ---- */
+
+static void look_at_fresh(void)
+{
+    MUST(cache() && sh_my_cache == cache());
+    for (unsigned kind = 0; kind < SH_KIND_COUNT; kind++) {
+        for (size_t size = 1; size <= SH_SMALL_MAX; size = size * 2 + 1) {
+            MUST(!bin_of((enum sh_kind)kind, size)->span);
+            MUST(!sh_cache_take((enum sh_kind)kind, size));
+        }
+    }
+    MUST(sh_empty_cache.bins[0][0].cells == 0);
+}
+
+static void a_fresh_cache_misses(void **unused)
+{
+    with_fresh_cache(look_at_fresh);
+}
+
+static void open_first(void)
+{
+    void *p = sh_malloc(SIZE);
+    struct sh_bin *bin = bin_of(SH_KIND_EXPLICIT, SIZE);
+    struct sh_span *span = span_of(p);
+    MUST(bin->span == span && sh_span_owner(span) == cache());
+    MUST(span->list == SH_LIST_NONE && span->wake == SH_WAKE_NEVER);
+    MUST(span->kind == SH_KIND_EXPLICIT && span->class_index == class_of(SIZE));
+    MUST(span->window == bin->word && bin->cell_size == SIZE);
+    sh_span_valid(span);
+    sh_free(p);
+}
+
+static void the_first_refill_takes_a_span(void **unused)
+{
+    with_fresh_cache(open_first);
+}
+
+/* 64 cells of a window, lowest first, are handed out with no slow path between. */
+static void drain_window(void)
+{
+    size_t size = 64;
+    char *first = sh_malloc(size);
+    struct sh_bin *bin = bin_of(SH_KIND_EXPLICIT, size);
+    uint64_t left = bin->cells;
+    MUST(sh_popcount64(left) == 63);
+    for (; left; left &= left - 1) {
+        char *p = sh_cache_take(SH_KIND_EXPLICIT, size);
+        MUST(p == first + size * sh_ctz64(left));
+        MUST(sh_load_relaxed(&bin->word->alloc) & sh_cell_bit(sh_ctz64(left)));
+    }
+    MUST(!sh_cache_take(SH_KIND_EXPLICIT, size));
+    MUST(sh_load_relaxed(&bin->word->alloc) == UINT64_MAX);
+    /* The next window is another word. */
+    struct sh_word *word = bin->word;
+    char *p = sh_malloc(size);
+    MUST(bin->word != word && span_of(p) == span_of(first));
+}
+
+static void a_window_is_handed_out_cell_by_cell(void **unused)
+{
+    with_fresh_cache(drain_window);
+}
+
+/* A cell's bit and nothing else changes. */
+static void set_and_clear(void)
+{
+    void *p[10];
+    for (int i = 0; i < 10; i++)
+        p[i] = sh_malloc(SIZE);
+    struct sh_word *word = &span_of(p[3])->words[0];
+    uint64_t before = sh_load_relaxed(&word->alloc);
+    uint32_t cell = sh_span_cell_of(span_of(p[3]), (uintptr_t)p[3]);
+    MUST(cell < 64);
+    MUST(sh_cache_give(p[3]));
+    MUST(sh_load_relaxed(&word->alloc) == (before & ~sh_cell_bit(cell)));
+    MUST(!sh_cache_give(p[3])); /* free already */
+    MUST(!sh_cache_give((char *)p[4] + 16));
+    MUST(!sh_cache_give(NULL) && !sh_cache_give(&before));
+    MUST(sh_load_relaxed(&word->alloc) == (before & ~sh_cell_bit(cell)));
+}
+
+static void freeing_clears_one_bit(void **unused)
+{
+    with_fresh_cache(set_and_clear);
+}
+
+static void *at[MANY];
+
+static void mix(void)
+{
+    for (size_t i = 0; i < MANY; i++) {
+        size_t size = (size_t)16 << (i % 6);
+        at[i] = i % 3 == 0   ? sh_malloc(size)
+                : i % 3 == 1 ? gc_alloc(size, 0)
+                             : gc_alloc(size, GC_ALLOC_FLAG_LEAF);
+    }
+    static const enum sh_kind kinds[] = {SH_KIND_EXPLICIT, SH_KIND_SCAN, SH_KIND_LEAF};
+    for (size_t i = 0; i < MANY; i++) {
+        struct sh_span *span = span_of(at[i]);
+        MUST(span->kind == kinds[i % 3]);
+        MUST(span->cell_size == (size_t)16 << (i % 6));
+        gc_free(at[i]);
+    }
+}
+
+static void kinds_and_classes_do_not_mix(void **unused)
+{
+    with_fresh_cache(mix);
+}
+
+/* ---- Lists ---- */
+
+static void fill_spans(void)
+{
+    size_t n = 10 * SPAN_CELLS;
+    for (size_t i = 0; i < n; i++)
+        at[i] = sh_malloc(SIZE);
+    MUST(length(list(SH_KIND_EXPLICIT, SIZE, SH_LIST_FULL)) >= 8);
+    MUST(length(list(SH_KIND_EXPLICIT, SIZE, SH_LIST_AVAILABLE)) == 0);
+    struct sh_span *full = list(SH_KIND_EXPLICIT, SIZE, SH_LIST_FULL);
+    MUST(full->used == full->cell_count);
+    MUST(full->wake == full->cell_count - full->cell_count / 16);
+    /* It becomes available when a sixteenth of it is free, not before. */
+    uint32_t freed = 0;
+    for (size_t i = 0; i < n && freed < full->cell_count / 16; i++) {
+        if (span_of(at[i]) != full)
+            continue;
+        MUST(full->list == SH_LIST_FULL);
+        sh_free(at[i]);
+        at[i] = NULL;
+        freed++;
+    }
+    MUST(full->list == SH_LIST_AVAILABLE && full->wake == 0);
+    MUST(list(SH_KIND_EXPLICIT, SIZE, SH_LIST_AVAILABLE) == full);
+    /* And it is used before there is a new one. */
+    size_t areas = sh_load_relaxed(&sh_heap_counts.free_pages);
+    bool current = false;
+    for (size_t i = 0; i < 2 * SPAN_CELLS && !current; i++) {
+        sh_malloc(SIZE);
+        current = bin_of(SH_KIND_EXPLICIT, SIZE)->span == full;
+        MUST(current || sh_load_relaxed(&sh_heap_counts.free_pages) == areas);
+    }
+    MUST(current);
+}
+
+static void full_spans_wake_when_a_sixteenth_is_free(void **unused)
+{
+    with_fresh_cache(fill_spans);
+}
+
+static void free_all(void)
+{
+    /* Whatever lies about is used up first. */
+    size_t n = MANY;
+    for (size_t i = 0; i < n; i++)
+        at[i] = sh_malloc(SIZE);
+    size_t before = sh_load_relaxed(&sh_heap_counts.free_pages);
+    struct sh_span *current = bin_of(SH_KIND_EXPLICIT, SIZE)->span;
+    for (size_t i = 0; i < n; i++)
+        sh_free(at[i]);
+    size_t after = sh_load_relaxed(&sh_heap_counts.free_pages);
+    MUST(after >= before + (n / SPAN_CELLS - 3) * 16);
+    MUST(bin_of(SH_KIND_EXPLICIT, SIZE)->span == current);
+    MUST(length(list(SH_KIND_EXPLICIT, SIZE, SH_LIST_FULL)) == 0);
+    MUST(length(list(SH_KIND_EXPLICIT, SIZE, SH_LIST_AVAILABLE)) <= 1);
+    MUST(!cache()->dead);
+}
+
+static void empty_spans_are_given_back_but_for_the_current(void **unused)
+{
+    with_fresh_cache(free_all);
+}
+
+/* Half empty, in a pattern that touches every span: all of it is used again. */
+static void free_every_other(void)
+{
+    for (size_t i = 0; i < MANY; i++)
+        at[i] = sh_malloc(SIZE);
+    for (size_t i = 0; i < MANY; i += 2)
+        sh_free(at[i]);
+    size_t before = sh_load_relaxed(&sh_heap_counts.free_pages);
+    for (size_t i = 0; i < MANY; i += 2)
+        at[i] = sh_malloc(SIZE);
+    size_t after = sh_load_relaxed(&sh_heap_counts.free_pages);
+    MUST(before - after <= 2 * 16);
+    for (size_t i = 0; i < MANY; i++)
+        sh_free(at[i]);
+}
+
+static void free_cells_are_used_before_new_spans(void **unused)
+{
+    with_fresh_cache(free_every_other);
+}
+
+/* Garbage of collected kinds leaves full spans, which are looked at after. */
+static SH_NOINLINE void make_garbage(void)
+{
+    for (size_t i = 0; i < MANY; i++)
+        MUST(gc_alloc(SIZE, 0));
+}
+
+static void collect_and_make_again(void)
+{
+    make_garbage();
+    clear_stack();
+    gc_collect();
+    make_garbage();
+    clear_stack();
+    gc_collect();
+    size_t before = sh_load_relaxed(&sh_heap_counts.free_pages);
+    for (int i = 0; i < 10; i++) {
+        make_garbage();
+        clear_stack();
+        gc_collect();
+    }
+    size_t after = sh_load_relaxed(&sh_heap_counts.free_pages);
+    MUST(after + 4 * 16 >= before);
+}
+
+static void what_was_collected_is_handed_out_again(void **unused)
+{
+    with_fresh_cache(collect_and_make_again);
+}
+
+/* ---- Coming and going ---- */
+
+static size_t caches(void)
+{
+    size_t n = 0;
+    sh_critical_enter();
+    sh_lock_acquire(&sh_shared_lock);
+    for (struct sh_cache *c = sh_cache_first(); c; c = c->next)
+        n++;
+    sh_lock_release(&sh_shared_lock);
+    sh_critical_leave();
+    return n;
+}
+
+static size_t caches_inside;
+
+static void look_at_caches(void)
+{
+    caches_inside = caches();
+}
+
+static void each_thread_has_a_cache_while_it_lives(void **unused)
+{
+    size_t before = caches();
+    with_fresh_cache(look_at_caches);
+    assert_int_equal(caches_inside, before + 1);
+    assert_int_equal(caches(), before);
+}
+
+static void leave_some(void)
+{
+    for (size_t i = 0; i < MANY; i++)
+        at[i] = sh_malloc(SIZE);
+    for (size_t i = 0; i < MANY; i++)
+        if (i % 4)
+            sh_free(at[i]);
+}
+
+static void what_a_thread_leaves_is_the_shared_caches(void **unused)
+{
+    with_fresh_cache(leave_some);
+    for (size_t i = 0; i < MANY; i += 4) {
+        struct sh_span *span = span_of(at[i]);
+        assert_ptr_equal(sh_span_owner(span), &sh_shared_cache);
+        assert_null(span->window);
+        assert_true(span->list == SH_LIST_AVAILABLE || span->list == SH_LIST_FULL);
+        sh_span_valid(span);
+    }
+    for (size_t i = 0; i < MANY; i += 4)
+        sh_free(at[i]);
+}
+
+static void adopt(void)
+{
+    size_t before = sh_load_relaxed(&sh_heap_counts.free_pages);
+    struct sh_span *left = span_of(at[400]);
+    void *mine[MANY / 2];
+    bool found = false;
+    for (size_t i = 0; i < MANY / 2; i++) {
+        mine[i] = sh_malloc(SIZE);
+        found = found || span_of(mine[i]) == left;
+    }
+    MUST(found && sh_span_owner(left) == cache());
+    size_t after = sh_load_relaxed(&sh_heap_counts.free_pages);
+    MUST(before - after <= 2 * 16);
+    for (size_t i = 0; i < MANY / 2; i++)
+        sh_free(mine[i]);
+}
+
+static void the_next_thread_adopts_it(void **unused)
+{
+    with_fresh_cache(leave_some);
+    with_fresh_cache(adopt);
+    for (size_t i = 0; i < MANY; i += 4)
+        sh_free(at[i]);
+}
+
+static void *allocate_late(void *unused)
+{
+    void *p = sh_malloc(SIZE);
+    gc_thread_unregister();
+    MUST(sh_my_cache == &sh_empty_cache);
+    sh_free(p);
+    return NULL;
+}
+
+static void without_a_cache_a_free_is_remote(void **unused)
+{
+    for (int i = 0; i < 10; i++)
+        in_thread(allocate_late, NULL);
+}
+
+/* ---- All of it ---- */
+
+static void churn(void)
+{
+    struct random random = {.state = 77};
+    memset(at, 0, sizeof at);
+    for (int i = 0; i < 200000; i++) {
+        size_t n = random_below(&random, MANY);
+        sh_free(at[n]);
+        at[n] =
+            random_below(&random, 3) ? sh_malloc(random_below(&random, 2000)) : NULL;
+    }
+    sh_critical_enter();
+    sh_lock_acquire(&sh_heap_lock);
+    for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
+        if (span->state == SH_SPAN_SMALL)
+            sh_span_valid(span);
+    sh_lock_release(&sh_heap_lock);
+    sh_critical_leave();
+    for (size_t i = 0; i < MANY; i++)
+        sh_free(at[i]);
+}
+
+static void spans_stay_valid(void **unused)
+{
+    with_fresh_cache(churn);
+}
+
+/* A thread that is there before the heap begins has no cache. */
+static int begin(void **unused)
+{
+    return gc_thread_register();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_fresh_cache_misses),
+        cmocka_unit_test(the_first_refill_takes_a_span),
+        cmocka_unit_test(a_window_is_handed_out_cell_by_cell),
+        cmocka_unit_test(freeing_clears_one_bit),
+        cmocka_unit_test(kinds_and_classes_do_not_mix),
+        cmocka_unit_test(full_spans_wake_when_a_sixteenth_is_free),
+        cmocka_unit_test(empty_spans_are_given_back_but_for_the_current),
+        cmocka_unit_test(free_cells_are_used_before_new_spans),
+        cmocka_unit_test(what_was_collected_is_handed_out_again),
+        cmocka_unit_test(each_thread_has_a_cache_while_it_lives),
+        cmocka_unit_test(what_a_thread_leaves_is_the_shared_caches),
+        cmocka_unit_test(the_next_thread_adopts_it),
+        cmocka_unit_test(without_a_cache_a_free_is_remote),
+        cmocka_unit_test(spans_stay_valid),
+    };
+    return cmocka_run_group_tests(tests, begin, NULL);
+}
