@@ -50,7 +50,9 @@ static size_t length(struct sh_span *head)
 
 static struct sh_span *span_of(const void *p)
 {
-    return sh_page_map_lookup((uintptr_t)p);
+    struct sh_span *span = sh_page_map_lookup((uintptr_t)p);
+    MUST(span);
+    return span;
 }
 
 /* Runs it in a new thread, whose cache is fresh. */

@@ -24,7 +24,9 @@
 
 static struct sh_span *span_of(const void *p)
 {
-    return sh_page_map_lookup((uintptr_t)p);
+    struct sh_span *span = sh_page_map_lookup((uintptr_t)p);
+    MUST(span);
+    return span;
 }
 
 SH_NO_SANITIZE static bool is_remote(const void *p)
