@@ -408,24 +408,24 @@ static void available_of_the_machine(void **unused)
 
 static void groups_v2(void **unused)
 {
-    write_file("proc/self/cgroup", "0::/work/build/step\n");
-    write_file(V2 "work/build/step/memory.max", "max\n");
-    write_file(V2 "work/build/step/memory.current", "900\n");
+    write_file("proc/self/cgroup", "0::/jobs/build/step\n");
+    write_file(V2 "jobs/build/step/memory.max", "max\n");
+    write_file(V2 "jobs/build/step/memory.current", "900\n");
     assert_int_equal(available(), LEFT_MAX);
 
-    write_file(V2 "work/memory.max", "5000000\n");
-    write_file(V2 "work/memory.current", "1000000\n");
+    write_file(V2 "jobs/memory.max", "5000000\n");
+    write_file(V2 "jobs/memory.current", "1000000\n");
     assert_int_equal(available(), 4000000);
 
     /* The least counts, wherever it is. */
-    write_file(V2 "work/build/memory.max", "2000000\n");
-    write_file(V2 "work/build/memory.current", "500000\n");
+    write_file(V2 "jobs/build/memory.max", "2000000\n");
+    write_file(V2 "jobs/build/memory.current", "500000\n");
     assert_int_equal(available(), 1500000);
-    write_file(V2 "work/memory.current", "4900000\n");
+    write_file(V2 "jobs/memory.current", "4900000\n");
     assert_int_equal(available(), 100000);
-    write_file(V2 "work/build/step/memory.max", "1000\n");
+    write_file(V2 "jobs/build/step/memory.max", "1000\n");
     assert_int_equal(available(), 100);
-    write_file(V2 "work/build/step/memory.current", "1001\n");
+    write_file(V2 "jobs/build/step/memory.current", "1001\n");
     assert_int_equal(available(), 0);
 }
 
