@@ -372,6 +372,7 @@ static void use_slot(struct random *random)
 
 static void *live_briefly(void *unused)
 {
+    MUST(gc_thread_register() == 0); /* a stranger would not be stopped */
     struct random random = {.state = sh_add_relaxed(&seeds, 0x9e3779b97f4a7c15u) | 1};
     for (size_t n = random_below(&random, 2000); n > 0; n--)
         use_slot(&random);
