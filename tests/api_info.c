@@ -56,6 +56,7 @@ static void max_new_split_is_what_the_hook_says(void **unused)
 
 static void used_counts_cells_of_every_kind(void **unused)
 {
+    bool automatic = gc_set_auto_collect(false);
     static const size_t sizes[] = {16, 64, 1024, 32768, 65536, 40 * MIB};
     for (size_t i = 0; i < 6; i++) {
         gc_info_t before = look();
@@ -70,6 +71,7 @@ static void used_counts_cells_of_every_kind(void **unused)
         sh_free(malloced);
         assert_int_equal(look().used, before.used);
     }
+    gc_set_auto_collect(automatic);
 }
 
 static void blocks_are_counted(void **unused)
@@ -174,6 +176,7 @@ static void others_may_be_at_it(void **unused)
 
 static void the_fast_numbers_agree(void **unused)
 {
+    bool automatic = gc_set_auto_collect(false);
     void *p = gc_alloc(MIB, 0);
     gc_info_t info = look(), fast = look_fast();
     assert_int_equal(fast.total, info.total);
@@ -189,6 +192,7 @@ static void the_fast_numbers_agree(void **unused)
     gc_free(q);
     assert_int_equal(look_fast().used, fast.used);
     gc_free(p);
+    gc_set_auto_collect(automatic);
 }
 
 /* ---- The dumps ---- */
