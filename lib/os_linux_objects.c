@@ -148,8 +148,9 @@ static bool find_headers(const struct link_map *map, struct object *object)
     if (_r_debug.r_state != RT_CONSISTENT && !is_mapped(map->l_addr))
         return false;
     const ElfW(Ehdr) *header = (const ElfW(Ehdr) *)map->l_addr;
+    /* Half-way loaded or closed at the fork: none of its code runs in this process. */
     if (memcmp(header->e_ident, ELFMAG, SELFMAG) != 0)
-        sh_fatal("%s does not begin with its header", map->l_name);
+        return false;
     object->headers = (const ElfW(Phdr) *)(map->l_addr + header->e_phoff);
     object->count = header->e_phnum;
     return true;
