@@ -26,6 +26,7 @@
 #include "heaps/sweep.h"
 #include "heaps/tables.h"
 #include "lib/check.h"
+#include "lib/options.h"
 #include "threads/registry.h"
 #include "threads/static_roots.h"
 
@@ -85,12 +86,17 @@ static void exclude_tables(void)
     sh_collect_init();
 }
 
+/* Who comes at the same time as another reads the same options, and is not heard. */
 static void init_once(void)
 {
+    struct sh_options options;
+    sh_options_read(&options);
     sh_critical_enter();
     exclude_tables();
     sh_lock_acquire(&sh_heap_lock);
-    if (!sh_load_relaxed(&ready)) {
+    bool first = !sh_load_relaxed(&ready);
+    if (first) {
+        sh_options = options;
         sh_size_class_init();
         sh_registry_set_hooks(&hooks);
         /* Pairs with sh_heap_init. */
@@ -98,6 +104,8 @@ static void init_once(void)
     }
     sh_lock_release(&sh_heap_lock);
     sh_critical_leave();
+    if (first)
+        sh_options_tell();
 }
 
 void sh_heap_init(void)

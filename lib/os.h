@@ -59,6 +59,16 @@ size_t sh_os_memory_available(void);
 /* The same with those files under the directory `root`: for tests. */
 size_t sh_os_memory_available_under(const char *root);
 
+/* ---- The process ---- */
+
+/*
+ * The value of an environment variable, cut to `size` with its terminating zero; returns
+ * its whole length. As if it were not set, 0 and "", in a process that was started with
+ * more rights than its user has (setuid), as the loader does. Also before the C library
+ * has begun.
+ */
+size_t sh_os_environment(const char *name, char *text, size_t size);
+
 /* ---- Text and the end ---- */
 
 void sh_os_write_stderr(const char *text, size_t len);
