@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-#include "measure.h"
+#include "bench/measure.h"
 
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 double bench_now(void)
 {
@@ -15,21 +18,29 @@ double bench_now(void)
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-/* getrusage would count what the parent had before exec, too. */
-static long peak_kib(void)
+/*
+ * The number after `label` in this process's status. The peak is the kernel's for what
+ * runs since exec; getrusage's would count what the parent had before it, too.
+ */
+static long status_kib(const char *label)
 {
-    char line[256];
-    long kib = -1;
-    FILE *status = fopen("/proc/self/status", "r");
+    static char text[8192];
+    int file = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+    ssize_t length = file < 0 ? -1 : read(file, text, sizeof(text) - 1);
 
-    if (status == NULL)
+    if (length < 0)
         bench_fail("cannot read /proc/self/status");
-    while (kib < 0 && fgets(line, sizeof(line), status) != NULL) {
-        if (strncmp(line, "VmHWM:", 6) == 0)
-            kib = strtol(line + 6, NULL, 10);
-    }
-    fclose(status);
-    return kib;
+    close(file);
+    text[length] = '\0';
+    const char *line = strstr(text, label);
+    return line != NULL ? strtol(line + strlen(label), NULL, 10) : -1;
+}
+
+static long page_faults(void)
+{
+    struct rusage usage;
+
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? usage.ru_minflt : -1;
 }
 
 static const char *malloc_file(void)
@@ -40,11 +51,23 @@ static const char *malloc_file(void)
     return symbol != NULL && dladdr(symbol, &info) != 0 ? info.dli_fname : "unknown";
 }
 
+static long end_kib = -1; /* as long as it is not marked */
+
+void bench_mark_end(void)
+{
+    end_kib = status_kib("\nVmRSS:");
+}
+
 void bench_report(const char *workload, double seconds, uint64_t checksum)
 {
+    if (end_kib < 0)
+        bench_mark_end();
+    long peak_kib = status_kib("\nVmHWM:");
+
     printf("{\"workload\": \"%s\", \"seconds\": %.6f, \"peak_kib\": %ld, "
-           "\"malloc\": \"%s\", \"checksum\": %" PRIu64 "}\n",
-        workload, seconds, peak_kib(), malloc_file(), checksum);
+           "\"end_kib\": %ld, \"faults\": %ld, \"malloc\": \"%s\", "
+           "\"checksum\": %" PRIu64 "}\n",
+        workload, seconds, peak_kib, end_kib, page_faults(), malloc_file(), checksum);
     if (fclose(stdout) != 0)
         bench_fail("cannot write to standard output");
 }

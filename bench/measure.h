@@ -13,10 +13,14 @@
 double bench_now(void);
 
 /**
- * Prints one line of JSON: the seconds, this process's peak resident memory, the file
- * that malloc comes from, and the checksum. Standard output is closed then.
+ * Prints one line of JSON: the seconds, this process's resident memory at its peak and
+ * now, its page faults, the file that malloc comes from, and the checksum. Standard
+ * output is closed then.
  */
 void bench_report(const char *workload, double seconds, uint64_t checksum);
+
+/** Has the report give the resident memory of now as that at the end. */
+void bench_mark_end(void);
 
 /** Says what is wrong and ends the program. */
 _Noreturn void bench_fail(const char *what);
@@ -25,6 +29,12 @@ _Noreturn void bench_fail(const char *what);
 void *bench_malloc(size_t size);
 void *bench_realloc(void *ptr, size_t size);
 
+/** Where the `number`th of a workload's sequences of random numbers starts. */
+static inline uint64_t bench_seed(uint64_t number)
+{
+    return (number + 1) * 0x9e3779b97f4a7c15u;
+}
+
 /** The next of a sequence of random numbers; `state` starts at anything but 0. */
 static inline uint64_t bench_random(uint64_t *state)
 {
@@ -32,6 +42,14 @@ static inline uint64_t bench_random(uint64_t *state)
     *state ^= *state >> 7;
     *state ^= *state << 17;
     return *state;
+}
+
+/** A size from `least`, a power of two, up: as likely in each of `octaves` doublings. */
+static inline size_t bench_octave(uint64_t random, size_t least, unsigned octaves)
+{
+    size_t power = least << random % octaves;
+
+    return power + ((size_t)(random >> 32) & (power - 1));
 }
 
 /** Marks the first, middle and last byte of `size` bytes at `ptr`, from `tag`. */

@@ -12,8 +12,8 @@
  * For each depth 4, 6, ... DEPTH it makes 2^(DEPTH - depth + 4) trees, one after the
  * other, and counts each one's nodes. DEPTH is 18 where it is not given.
  */
-#include "measure.h"
-#include "trees_memory.h"
+#include "bench/measure.h"
+#include "bench/trees_memory.h"
 
 #include <stdbool.h>
 #include <stdio.h>

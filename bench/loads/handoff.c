@@ -9,8 +9,8 @@
  * malloc and free and not the waking of threads. A batch belongs to the producer until
  * `sent` passes it, and to the consumer until `taken` does.
  */
-#include "loads.h"
-#include "measure.h"
+#include "bench/loads/loads.h"
+#include "bench/measure.h"
 
 #include <pthread.h>
 #include <sched.h>

@@ -1,34 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* The workloads of one thread. */
-#include "loads.h"
-#include "measure.h"
+#include "bench/loads/loads.h"
+#include "bench/loads/object.h"
+#include "bench/measure.h"
 
 #include <stddef.h>
 #include <string.h>
-
-struct object {
-    unsigned char *bytes;
-    size_t size;
-    uint64_t tag; /* what bench_read must find */
-};
-
-static struct object object_make(size_t size, uint64_t tag)
-{
-    struct object object = {bench_malloc(size), size, 0};
-
-    bench_touch(object.bytes, size, tag);
-    object.tag = bench_read(object.bytes, size);
-    return object;
-}
-
-/* Frees an object that is still as it was made, and returns its tag. */
-static uint64_t object_free(struct object object)
-{
-    if (bench_read(object.bytes, object.size) != object.tag)
-        bench_fail("an object is damaged");
-    free(object.bytes);
-    return object.tag;
-}
 
 /* ---- fixed ------------------------------------------------------------------------ */
 
@@ -52,14 +29,6 @@ uint64_t load_fixed(unsigned scale)
 
 /* ---- mixed ------------------------------------------------------------------------ */
 
-/* 8 B to 16 KiB less one, every power of two as likely. */
-static size_t mixed_size(uint64_t random)
-{
-    size_t power = (size_t)8 << (random % 11);
-
-    return power + ((size_t)(random >> 32) & (power - 1));
-}
-
 uint64_t load_mixed(unsigned scale)
 {
     enum { LIVE = 20000 };
@@ -68,12 +37,12 @@ uint64_t load_mixed(unsigned scale)
     uint64_t sum = 0;
 
     for (size_t i = 0; i < LIVE; i++)
-        live[i] = object_make(mixed_size(bench_random(&state)), i);
+        live[i] = object_make(bench_octave(bench_random(&state), 8, 11), i);
     for (uint64_t turn = 0; turn < (uint64_t)scale * 100000; turn++) {
         uint64_t random = bench_random(&state);
         struct object *slot = &live[(random >> 8) % LIVE];
         sum += object_free(*slot);
-        *slot = object_make(mixed_size(random), turn);
+        *slot = object_make(bench_octave(random, 8, 11), turn);
     }
     for (size_t i = 0; i < LIVE; i++)
         sum += object_free(live[i]);
