@@ -36,8 +36,10 @@ bool sh_deferred_add(void *p)
     struct sh_thread *self = sh_tls.self;
     struct sh_cell cell;
     enum sh_found found = sh_cell_find(p, &cell);
-    if (found != SH_FOUND_LIVE)
+    if (found != SH_FOUND_LIVE) {
         sh_misuse_pointer("gc_free", p, found);
+        return true;
+    }
     if (!self)
         return false;
     struct chunk *chunk = chunk_with_room(self);

@@ -26,25 +26,34 @@
 
 /* ---- The heap's memory ---- */
 
-static void add_area(const char *call, void *start, void *end)
+static bool is_addable(const char *call, void *start, void *end)
 {
     uintptr_t low = sh_round_up((uintptr_t)start, SH_PAGE_SIZE);
     uintptr_t high = sh_round_down((uintptr_t)end, SH_PAGE_SIZE);
     if (!start || start >= end || low >= high || low < (uintptr_t)start)
-        sh_fatal(
-            "%s(%p, %p): no whole page of %zu bytes lies between; give start < end "
-            "and two pages at least",
+        sh_misused("%s(%p, %p): no whole page of %zu bytes lies between; give start < "
+                   "end and two pages at least",
             call, start, end, SH_PAGE_SIZE);
-    if ((high - 1) >> SH_ADDRESS_BITS)
-        sh_fatal("%s(%p, %p): beyond the %d-bit addresses that the heap can map", call,
-            start, end, SH_ADDRESS_BITS);
+    else if ((high - 1) >> SH_ADDRESS_BITS)
+        sh_misused("%s(%p, %p): beyond the %d-bit addresses that the heap can map",
+            call, start, end, SH_ADDRESS_BITS);
+    else
+        return true;
+    return false;
+}
+
+static void add_area(const char *call, void *start, void *end)
+{
+    if (!is_addable(call, start, end))
+        return;
     sh_critical_enter();
-    int error = sh_area_add(low, high, true);
+    int error = sh_area_add(sh_round_up((uintptr_t)start, SH_PAGE_SIZE),
+        sh_round_down((uintptr_t)end, SH_PAGE_SIZE), true);
     sh_critical_leave();
     if (error == EEXIST)
-        sh_fatal(
+        sh_misused(
             "%s(%p, %p): the heap has some of this memory already", call, start, end);
-    if (error)
+    else if (error)
         sh_fatal("%s(%p, %p): no memory for the tables", call, start, end);
 }
 

@@ -321,18 +321,20 @@ enum sh_found sh_cell_find(const void *p, struct sh_cell *cell)
     return find(p, cell);
 }
 
-SH_INLINE struct sh_cell find_live(const void *p, const char *call)
+/* False: there is none, and it was said. */
+SH_INLINE bool find_live(const void *p, const char *call, struct sh_cell *cell)
 {
-    struct sh_cell cell;
-    enum sh_found found = find(p, &cell);
-    if (SH_UNLIKELY(found != SH_FOUND_LIVE))
-        sh_misuse_pointer(call, p, found);
-    return cell;
+    enum sh_found found = find(p, cell);
+    if (SH_LIKELY(found == SH_FOUND_LIVE))
+        return true;
+    sh_misuse_pointer(call, p, found);
+    return false;
 }
 
 size_t sh_heap_usable(const void *p, const char *call)
 {
-    size_t bytes = find_live(p, call).span->cell_size;
+    struct sh_cell cell;
+    size_t bytes = find_live(p, call, &cell) ? cell.span->cell_size : 0;
     SH_KEEP(p);
     return bytes;
 }
@@ -384,9 +386,13 @@ static SH_NOINLINE void clear_tables(void *p, struct sh_cell cell)
 /* Nothing here changes errno: lib/os.h keeps it. */
 void sh_heap_free(void *p, const char *call)
 {
-    struct sh_cell cell = find_live(p, call);
-    if (SH_UNLIKELY(cell.span->pinned))
+    struct sh_cell cell;
+    if (SH_UNLIKELY(!find_live(p, call, &cell)))
+        return;
+    if (SH_UNLIKELY(cell.span->pinned)) {
         sh_misuse_pinned(call, p);
+        return;
+    }
     if (SH_UNLIKELY(sh_load_relaxed(&cell.span->owner) & SH_OWNER_SLOW))
         clear_tables(p, cell);
     sh_critical_enter();
@@ -457,10 +463,17 @@ static void *resize_by_copy(struct sh_cell cell, void *p, size_t n, const char *
 void *sh_heap_resize(void *p, size_t n, bool allow_move, const char *call)
 {
     int saved = errno;
-    struct sh_cell cell = find_live(p, call);
+    struct sh_cell cell;
+    if (!find_live(p, call, &cell)) {
+        errno = EINVAL;
+        return NULL;
+    }
     struct sh_span *span = cell.span;
-    if (span->pinned)
+    if (span->pinned) {
         sh_misuse_pinned(call, p);
+        errno = EINVAL;
+        return NULL;
+    }
     if (n > PTRDIFF_MAX) {
         errno = ENOMEM;
         return NULL;

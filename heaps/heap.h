@@ -41,14 +41,15 @@ struct sh_cell {
 enum sh_found sh_cell_find(const void *p, struct sh_cell *cell);
 
 /* Frees the cell at p, not NULL; `call` names the caller's function in the message if
- * it cannot. Keeps errno. */
+ * it cannot: that is misuse. Keeps errno. */
 void sh_heap_free(void *p, const char *call);
 
-/* Usable bytes of the live cell at p; else fatal in the name of `call`. */
+/* Usable bytes of the live cell at p; else it is misuse in the name of `call`, and 0. */
 size_t sh_heap_usable(const void *p, const char *call);
 
 /* Resizes the cell at p, not NULL, to n > 0 bytes; its kind and bits stay. NULL: it
- * cannot (errno ENOMEM where memory was the reason); the cell stays as it was. */
+ * cannot (errno ENOMEM where memory was the reason, EINVAL where p was misused); the cell stays
+ * as it was. */
 void *sh_heap_resize(void *p, size_t n, bool allow_move, const char *call);
 
 /* Sets the final bit of the live cell at p; false: no memory for the table. */

@@ -115,27 +115,27 @@ size_t sh_malloc_usable_size(void *p)
     return p ? sh_heap_usable(p, "malloc_usable_size") : 0;
 }
 
-static void check_size(const char *call, void *p, size_t size)
+/* False: there is no such cell, and it was said. */
+static bool has_size(const char *call, void *p, size_t size)
 {
     size_t usable = sh_heap_usable(p, call);
-    if (size > usable)
+    if (usable && size > usable)
         sh_misuse_size(call, p, size, usable);
+    return usable && size <= usable;
 }
 
 void sh_free_sized(void *p, size_t size)
 {
-    if (!p)
-        return;
-    check_size("free_sized", p, size);
-    sh_free(p);
+    if (p && has_size("free_sized", p, size))
+        sh_free(p);
 }
 
 void sh_free_aligned_sized(void *p, size_t alignment, size_t size)
 {
-    if (!p)
+    if (!p || !has_size("free_aligned_sized", p, size))
         return;
-    check_size("free_aligned_sized", p, size);
-    if (!sh_is_pow2(alignment) || (uintptr_t)p % alignment)
+    if (sh_is_pow2(alignment) && (uintptr_t)p % alignment == 0)
+        sh_free(p);
+    else
         sh_misuse_alignment("free_aligned_sized", p, alignment);
-    sh_free(p);
 }

@@ -1,22 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /* Messages for misused pointers: each names the call, the pointer, what it is and what
- * to do, and ends the program. */
+ * to do, and ends the program; but with the option misuse:report it returns, and the
+ * call is to do nothing. */
 #ifndef SH_HEAPS_MISUSE_H
 #define SH_HEAPS_MISUSE_H
 
 #include "heaps/heap.h"
 
 /* `p` was given to `call`, which wants the start of a live cell. */
-_Noreturn SH_COLD void sh_misuse_pointer(
-    const char *call, const void *p, enum sh_found found);
+SH_COLD void sh_misuse_pointer(const char *call, const void *p, enum sh_found found);
 
 /* The object at p holds an area of the heap. */
-_Noreturn SH_COLD void sh_misuse_pinned(const char *call, const void *p);
+SH_COLD void sh_misuse_pinned(const char *call, const void *p);
 
 /* The size or alignment given to a sized free is not that of the cell. */
-_Noreturn SH_COLD void sh_misuse_size(
+SH_COLD void sh_misuse_size(
     const char *call, const void *p, size_t given, size_t usable);
-_Noreturn SH_COLD void sh_misuse_alignment(
-    const char *call, const void *p, size_t given);
+SH_COLD void sh_misuse_alignment(const char *call, const void *p, size_t given);
 
 #endif /* SH_HEAPS_MISUSE_H */

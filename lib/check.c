@@ -11,26 +11,41 @@
 #include <stddef.h>
 
 #include "lib/bits.h"
+#include "lib/options.h"
 #include "lib/os.h"
 #include "lib/print.h"
 
 #define MESSAGE_MAX 512
 
-void sh_fatal(const char *format, ...)
+static void say(const char *format, va_list args)
 {
     char message[MESSAGE_MAX];
     size_t len = sh_format(message, sizeof message, "splitheap: ");
-
-    va_list args;
-    va_start(args, format);
     len += sh_vformat(message + len, sizeof message - len, format, args);
-    va_end(args);
 
     /* A message that was cut gives its last byte for the newline. */
     len = sh_min(len, sizeof message - 1);
     message[len] = '\n';
     sh_os_write_stderr(message, len + 1);
+}
+
+void sh_fatal(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    say(format, args);
+    va_end(args);
     sh_os_abort();
+}
+
+void sh_misused(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    say(format, args);
+    va_end(args);
+    if (sh_options.misuse == SH_MISUSE_ABORT)
+        sh_os_abort();
 }
 
 static const char *base_name(const char *path)

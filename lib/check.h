@@ -24,6 +24,10 @@
 _Noreturn SH_COLD void sh_fatal(const char *format, ...)
     __attribute__((format(printf, 1, 2)));
 
+/* The same of a caller's mistake; returns where the option misuse:report is set, and the
+ * call is then to do nothing. */
+SH_COLD void sh_misused(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 _Noreturn SH_COLD void sh_check_failed(const char *what, const char *file, int line);
 
 #define SH_CHECK_AT(level, cond)                                                       \

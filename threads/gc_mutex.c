@@ -121,8 +121,10 @@ bool sh_gc_mutex_unlock(void)
 {
     bool collecting = *my_collecting();
     uint32_t *depth = my_depth();
-    if (*depth <= (collecting ? 1 : 0))
-        sh_fatal("gc_unlock without gc_lock");
+    if (*depth <= (collecting ? 1 : 0)) {
+        sh_misused("gc_unlock without gc_lock");
+        return false;
+    }
     if (--*depth > 0)
         return false;
     give_up(1);
