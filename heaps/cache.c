@@ -8,6 +8,7 @@
  */
 #include "heaps/cache.h"
 
+#include "heaps/fill.h"
 #include "heaps/pace.h"
 #include "heaps/remote.h"
 #include "heaps/run.h"
@@ -338,7 +339,8 @@ static bool use_new(struct sh_cache *cache, enum sh_kind kind, unsigned c, bool 
     if (!span)
         return false;
     span->epoch = sh_load_relaxed(&sh_epoch);
-    sh_store_seq_cst(&span->owner, (uintptr_t)cache);
+    uintptr_t slow = sh_load_relaxed(&sh_fill_on) ? SH_OWNER_SLOW : 0;
+    sh_store_seq_cst(&span->owner, (uintptr_t)cache | slow);
     make_current(&cache->bins[kind][c], span);
     return next_window(cache, &cache->bins[kind][c]);
 }
@@ -396,7 +398,8 @@ void *sh_cache_refill(
 
 void sh_cache_select(struct sh_thread *self)
 {
-    sh_my_cache = self->cache && !self->lock_depth ? self->cache : &sh_empty_cache;
+    bool fast = self->cache && !self->lock_depth && !sh_load_relaxed(&sh_fill_on);
+    sh_my_cache = fast ? self->cache : &sh_empty_cache;
 }
 
 void sh_cache_init(struct sh_cache *cache)

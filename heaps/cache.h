@@ -185,7 +185,8 @@ void sh_cache_init(struct sh_cache *cache);
 struct sh_cache *sh_cache_new(void);
 
 /* Chooses what the calling thread's fast paths use: its cache, or, inside gc_lock and
- * while it collects, the empty one, so that they miss. */
+ * while it collects, or where cells are filled (heaps/fill.h), the empty one, so that
+ * they miss. */
 void sh_cache_select(struct sh_thread *self);
 
 /* Hands a cache's spans to the shared cache and forgets it. Returns those that are

@@ -17,6 +17,7 @@
 #include "heaps/callback.h"
 #include "heaps/collect.h"
 #include "heaps/deferred.h"
+#include "heaps/fill.h"
 #include "heaps/fork.h"
 #include "heaps/huge.h"
 #include "heaps/misuse.h"
@@ -97,6 +98,7 @@ static void init_once(void)
     bool first = !sh_load_relaxed(&ready);
     if (first) {
         sh_options = options;
+        sh_fill_init();
         sh_size_class_init();
         sh_registry_set_hooks(&hooks);
         /* Pairs with sh_heap_init. */
@@ -278,10 +280,9 @@ static void before_collected(size_t bytes)
         sh_collect_if_unlocked();
 }
 
-void *sh_heap_alloc(const struct sh_request *request)
+static void *alloc(const struct sh_request *request)
 {
     int saved = errno;
-    sh_heap_init();
     if (request->bytes > PTRDIFF_MAX || request->align > PTRDIFF_MAX / 2 ||
         request->bytes + request->align > PTRDIFF_MAX) {
         errno = ENOMEM;
@@ -295,6 +296,24 @@ void *sh_heap_alloc(const struct sh_request *request)
         p = alloc_or_grow(request);
     errno = p ? saved : ENOMEM;
     return p;
+}
+
+static SH_COLD void *alloc_filled(const struct sh_request *request)
+{
+    struct sh_request filled = *request;
+    filled.zero |= sh_fill_clears();
+    void *p = alloc(&filled);
+    if (p && !filled.zero)
+        sh_fill_new(p, sh_page_map_lookup((uintptr_t)p)->cell_size);
+    return p;
+}
+
+void *sh_heap_alloc(const struct sh_request *request)
+{
+    sh_heap_init();
+    if (SH_UNLIKELY(sh_load_relaxed(&sh_fill_on)))
+        return alloc_filled(request);
+    return alloc(request);
 }
 
 /* ---- Finding ---- */
@@ -395,6 +414,8 @@ void sh_heap_free(void *p, const char *call)
     }
     if (SH_UNLIKELY(sh_load_relaxed(&cell.span->owner) & SH_OWNER_SLOW))
         clear_tables(p, cell);
+    if (SH_UNLIKELY(sh_load_relaxed(&sh_fill_on)))
+        sh_fill_freed(p, cell.span->cell_size);
     sh_critical_enter();
     bool freed = free_cell(cell);
     sh_critical_leave();
@@ -421,9 +442,13 @@ static void *resize_pages(struct sh_span *span, size_t n, bool allow_move)
     sh_critical_leave();
     if (!done)
         return NULL;
-    if (span->kind == SH_KIND_SCAN && span->state == SH_SPAN_LARGE &&
-        span->cell_size > old)
-        memset((char *)p + old, 0, span->cell_size - old);
+    if (span->cell_size <= old)
+        return p;
+    size_t more = span->cell_size - old;
+    if (span->kind == SH_KIND_SCAN && span->state == SH_SPAN_LARGE)
+        memset((char *)p + old, 0, more);
+    else if (span->kind != SH_KIND_SCAN && SH_UNLIKELY(sh_load_relaxed(&sh_fill_on)))
+        sh_fill_new((char *)p + old, more);
     return p;
 }
 

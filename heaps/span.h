@@ -114,7 +114,7 @@ struct sh_span {
 };
 
 /* In `owner`: every free goes the slow way, for the span has final or weak bits, or dead
- * cells that wait to be swept. */
+ * cells that wait to be swept, or cells are filled (heaps/fill.h). */
 #define SH_OWNER_SLOW ((uintptr_t)1)
 #define SH_WAKE_NEVER UINT32_MAX
 

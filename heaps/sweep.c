@@ -2,6 +2,7 @@
 /* Sweeping spans. See heaps/sweep.h. */
 #include "heaps/sweep.h"
 
+#include "heaps/fill.h"
 #include "heaps/remote.h"
 #include "lib/check.h"
 
@@ -31,7 +32,8 @@ static uint32_t sweep_word(struct sh_span *span, uint32_t w)
 /* Only the owner asks for the flag, and it is here; others may set it, after their table. */
 static void let_frees_be_fast(struct sh_span *span)
 {
-    if (!(sh_load_relaxed(&span->owner) & SH_OWNER_SLOW) || has_tables(span))
+    if (!(sh_load_relaxed(&span->owner) & SH_OWNER_SLOW) || has_tables(span) ||
+        sh_load_relaxed(&sh_fill_on))
         return;
     sh_and_seq_cst(&span->owner, ~SH_OWNER_SLOW);
     if (has_tables(span))
