@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The slow paths of caches: windows, lists, adoption. See heaps/cache.h.
+ * The slow paths of caches: magazines, lists, adoption. See heaps/cache.h.
  *
  * A thread's cache is touched by its thread only (and by the collector while the world
  * is stopped); the shared one under SH_RANK_SHARED. All callers are in a critical
  * section.
  */
 #include "heaps/cache.h"
+
+#include <string.h>
 
 #include "heaps/fill.h"
 #include "heaps/pace.h"
@@ -16,8 +18,20 @@
 #include "lib/check.h"
 #include "lib/meta.h"
 
-struct sh_cache sh_empty_cache;
-struct sh_cache sh_shared_cache;
+/* What the bins of a cache that never had a magazine point at: an empty, full one. */
+static struct sh_round no_rounds;
+
+#define EMPTY_BIN                                                                      \
+    {                                                                                  \
+        .top = &no_rounds, .limit = &no_rounds                                         \
+    }
+#define EMPTY_BINS                                                                     \
+    {                                                                                  \
+        [0 ... SH_KIND_COUNT - 1] = {[0 ... SH_CLASS_COUNT - 1] = EMPTY_BIN},          \
+    }
+
+struct sh_cache sh_empty_cache = {.bins = EMPTY_BINS};
+struct sh_cache sh_shared_cache = {.bins = EMPTY_BINS};
 struct sh_lock sh_shared_lock = SH_LOCK_INIT(SH_RANK_SHARED);
 SH_TLS struct sh_cache *sh_my_cache = &sh_empty_cache;
 _Atomic uint32_t sh_epoch;
@@ -37,9 +51,9 @@ static uint32_t wake_of_full(const struct sh_span *span)
 
 /* ---- Lists ---- */
 
-static struct sh_bin_lists *lists_of(struct sh_cache *cache, struct sh_span *span)
+static struct sh_depot *depot_of(struct sh_cache *cache, struct sh_span *span)
 {
-    return &cache->lists[span->kind][span->class_index];
+    return &cache->depots[span->kind][span->class_index];
 }
 
 static void count_shared(struct sh_cache *cache, uint8_t list, size_t more)
@@ -50,7 +64,7 @@ static void count_shared(struct sh_cache *cache, uint8_t list, size_t more)
 
 static void enlist(struct sh_cache *cache, struct sh_span *span, uint8_t list)
 {
-    struct sh_span **head = &lists_of(cache, span)->head[list];
+    struct sh_span **head = &depot_of(cache, span)->head[list];
     span->list = list;
     span->prev = NULL;
     span->next = *head;
@@ -69,7 +83,7 @@ void sh_cache_unlist(struct sh_cache *cache, struct sh_span *span)
     if (span->prev)
         span->prev->next = span->next;
     else
-        lists_of(cache, span)->head[span->list] = span->next;
+        depot_of(cache, span)->head[span->list] = span->next;
     count_shared(cache, span->list, (size_t)-1);
     span->list = SH_LIST_NONE;
 }
@@ -118,7 +132,7 @@ void sh_cache_give_back(struct sh_span *dead)
 
 static bool is_current(struct sh_cache *cache, struct sh_span *span)
 {
-    return cache->bins[span->kind][span->class_index].span == span;
+    return depot_of(cache, span)->current == span;
 }
 
 void sh_cache_take_back(struct sh_cache *cache, struct sh_span *span)
@@ -130,56 +144,128 @@ void sh_cache_take_back(struct sh_cache *cache, struct sh_span *span)
     place(cache, span);
 }
 
-void sh_cache_free_own(struct sh_cache *cache, struct sh_span *span, uint32_t cell)
+/* Cells of word w, held and not handed out, go back to their span. */
+static void let_go(
+    struct sh_cache *cache, struct sh_span *span, uint32_t w, uint64_t cells)
 {
-    struct sh_word *word = &span->words[cell / 64];
-    uint64_t alloc = sh_load_relaxed(&word->alloc);
-    sh_store_relaxed(&word->alloc, alloc & ~sh_cell_bit(cell));
-    if (--span->used == span->wake && !is_current(cache, span)) {
+    uint32_t before = span->used;
+    span->held[w] &= ~cells;
+    span->used -= sh_popcount64(cells);
+    /* WAKE_NEVER, of a current span, is never below. */
+    if (before > span->wake && span->used <= span->wake) {
         sh_cache_unlist(cache, span);
         place(cache, span);
     }
 }
 
-/* ---- Windows ---- */
+/* ---- Magazines ---- */
 
-static uint32_t live_count(struct sh_span *span, struct sh_word *word)
+/* The magazine shrinks while it overflows and is not refilled: a program that frees all
+ * it has is left with few cells, which are spread over as many spans. */
+#define OVERFLOWS_TO_HALVE 16
+#define SHRUNK_ROUNDS 4
+
+static void set_limit(struct sh_depot *depot, struct sh_bin *bin, unsigned c)
 {
-    uint64_t tail = sh_span_tail(span, (uint32_t)(word - span->words));
-    return sh_popcount64(sh_load_relaxed(&word->alloc) & ~tail);
+    unsigned halvings = depot->overflows / OVERFLOWS_TO_HALVE;
+    size_t rounds = sh_size_classes[c].magazine >> sh_min(halvings, 8);
+    bin->limit = depot->magazine + sh_max(rounds, SHRUNK_ROUNDS);
 }
 
-void sh_cache_close_window(struct sh_bin *bin)
+static bool has_magazine(struct sh_depot *depot, struct sh_bin *bin, unsigned c)
 {
-    struct sh_span *span = bin->span;
-    if (!span->window)
+    if (depot->magazine)
+        return true;
+    depot->magazine =
+        sh_meta_alloc((sh_size_classes[c].magazine + 1) * sizeof(struct sh_round));
+    if (!depot->magazine)
+        return false;
+    depot->magazine[0].cell = 0;
+    bin->top = depot->magazine;
+    set_limit(depot, bin, c);
+    return true;
+}
+
+/* Unloads the rounds at [round, end) that are of one word; returns the first that is not. */
+static struct sh_round *unload_word(
+    struct sh_cache *cache, struct sh_round *round, struct sh_round *end)
+{
+    struct sh_span *span = sh_page_map_lookup(round->cell);
+    struct sh_word *word = round->word;
+    uint64_t cells = 0;
+    for (; round < end && round->word == word; round++)
+        cells |= round->bit;
+    let_go(cache, span, (uint32_t)(word - span->words), cells);
+    return round;
+}
+
+void sh_cache_unload(struct sh_cache *cache, enum sh_kind kind, unsigned c, size_t keep)
+{
+    struct sh_bin *bin = &cache->bins[kind][c];
+    struct sh_round *bottom = cache->depots[kind][c].magazine;
+    if (!bottom || (size_t)(bin->top - bottom) <= keep)
         return;
-    span->used -= sh_popcount64(bin->cells);
-    span->window = NULL;
-    bin->cells = 0;
+    struct sh_round *kept = bin->top - keep;
+    for (struct sh_round *round = bottom + 1; round <= kept;)
+        round = unload_word(cache, round, kept + 1);
+    memmove(bottom + 1, kept + 1, keep * sizeof *kept);
+    bin->top = bottom + keep;
 }
 
-static void open_window(struct sh_cache *cache, struct sh_bin *bin, uint32_t w)
+/* Makes room in the magazine, if it is full. */
+static void make_room(struct sh_cache *cache, struct sh_span *span)
 {
-    struct sh_span *span = bin->span;
+    unsigned c = span->class_index;
+    struct sh_depot *depot = depot_of(cache, span);
+    struct sh_bin *bin = &cache->bins[span->kind][c];
+    if (!depot->magazine || bin->top < bin->limit)
+        return;
+    depot->overflows++;
+    set_limit(depot, bin, c);
+    sh_cache_unload(
+        cache, span->kind, c, (size_t)(bin->limit - depot->magazine) / 2);
+}
+
+void sh_cache_free_own(struct sh_cache *cache, struct sh_span *span, uint32_t cell)
+{
+    struct sh_word *word = &span->words[cell / 64];
+    uint64_t bit = sh_cell_bit(cell);
+    uint64_t alloc = sh_load_relaxed(&word->alloc);
+    make_room(cache, span);
+    sh_store_relaxed(&word->alloc, alloc & ~bit);
+    let_go(cache, span, cell / 64, bit);
+}
+
+/* Of the free cells of word w the lowest `most` become rounds, the lowest on top. */
+static unsigned load_from_word(
+    struct sh_bin *bin, struct sh_span *span, uint32_t w, unsigned most)
+{
     struct sh_word *word = &span->words[w];
-    uint64_t cells = sh_window_cells(span, ~sh_load_relaxed(&word->alloc));
-    uint32_t count = sh_popcount64(cells);
+    uint64_t free = ~(sh_load_relaxed(&word->alloc) | span->held[w]);
+    uint64_t rest = free;
+    unsigned count = 0;
+    for (; rest && count < most; count++)
+        rest &= rest - 1;
+    uint64_t taken = free ^ rest;
+    if (!rest)
+        span->pass &= ~((uint64_t)1 << w);
+    span->held[w] |= taken;
     span->used += count;
-    span->window = word;
-    bin->word = word;
-    bin->cells = cells;
-    bin->base = sh_span_cell(span, w * 64);
-    bin->cell_size = span->cell_size;
-    if (sh_span_collected(span))
-        sh_pace_taken(cache, count * span->cell_size);
+    while (taken) {
+        unsigned i = sh_log2_64(taken);
+        uint64_t bit = (uint64_t)1 << i;
+        taken ^= bit;
+        *++bin->top = (struct sh_round){sh_span_cell(span, w * 64 + i), word, bit};
+    }
+    return count;
 }
 
 static uint64_t words_with_free_cells(struct sh_span *span)
 {
     uint64_t words = 0;
     for (uint32_t w = 0; w < span->touched; w++) {
-        bool free = sh_load_relaxed(&span->words[w].alloc) != ~(uint64_t)0;
+        bool free = (sh_load_relaxed(&span->words[w].alloc) | span->held[w]) !=
+                    ~(uint64_t)0;
         words |= (uint64_t)free << w;
     }
     return words;
@@ -205,23 +291,23 @@ static bool plan_pass(struct sh_span *span)
     return span->pass != 0;
 }
 
-/* Opens the current span's next window; false: the span is full. */
-static bool next_window(struct sh_cache *cache, struct sh_bin *bin)
+/* Refills the magazine from the current span; false: the span is full. */
+static bool load(struct sh_cache *cache, struct sh_depot *depot, struct sh_bin *bin)
 {
-    struct sh_span *span = bin->span;
-    if (!span->pass && !plan_pass(span))
-        return false;
-    uint32_t w = sh_ctz64(span->pass);
-    span->pass &= span->pass - 1;
-    open_window(cache, bin, w);
-    return true;
+    struct sh_span *span = depot->current;
+    unsigned want = sh_size_classes[span->class_index].refill, count = 0;
+    while (count < want && (span->pass || plan_pass(span)))
+        count += load_from_word(bin, span, sh_ctz64(span->pass), want - count);
+    if (sh_span_collected(span))
+        sh_pace_taken(cache, count * span->cell_size);
+    return count != 0;
 }
 
 /* ---- Spans for a bin ---- */
 
-static void make_current(struct sh_bin *bin, struct sh_span *span)
+static void make_current(struct sh_depot *depot, struct sh_span *span)
 {
-    bin->span = span;
+    depot->current = span;
     span->wake = SH_WAKE_NEVER;
     span->pass = 0;
 }
@@ -229,31 +315,31 @@ static void make_current(struct sh_bin *bin, struct sh_span *span)
 /* After a collection the full spans may have dead cells: they are looked at again. */
 static void refresh_lists(struct sh_cache *cache, enum sh_kind kind, unsigned c)
 {
-    struct sh_bin_lists *lists = &cache->lists[kind][c];
+    struct sh_depot *depot = &cache->depots[kind][c];
     uint32_t epoch = sh_load_relaxed(&sh_epoch);
-    if (kind == SH_KIND_EXPLICIT || lists->epoch == epoch)
+    if (kind == SH_KIND_EXPLICIT || depot->epoch == epoch)
         return;
-    lists->epoch = epoch;
+    depot->epoch = epoch;
     struct sh_span *span;
-    while ((span = lists->head[SH_LIST_FULL])) {
+    while ((span = depot->head[SH_LIST_FULL])) {
         sh_cache_unlist(cache, span);
         span->wake = SH_WAKE_NEVER;
         enlist(cache, span, SH_LIST_AVAILABLE);
     }
 }
 
-/* Makes an available span current and opens its first window. */
+/* Makes an available span current and refills from it. */
 static bool use_available(struct sh_cache *cache, enum sh_kind kind, unsigned c)
 {
-    struct sh_bin *bin = &cache->bins[kind][c];
+    struct sh_depot *depot = &cache->depots[kind][c];
     struct sh_span *span;
-    while ((span = cache->lists[kind][c].head[SH_LIST_AVAILABLE])) {
+    while ((span = depot->head[SH_LIST_AVAILABLE])) {
         sh_cache_unlist(cache, span);
         sh_span_sweep_if_due(span);
-        make_current(bin, span);
-        if (next_window(cache, bin))
+        make_current(depot, span);
+        if (load(cache, depot, &cache->bins[kind][c]))
             return true;
-        bin->span = NULL;
+        depot->current = NULL;
         place(cache, span);
         if (span->list == SH_LIST_AVAILABLE)
             return false; /* only its remote frees make it look so */
@@ -266,7 +352,7 @@ static struct sh_span *shared_span(enum sh_kind kind, unsigned c)
 {
     sh_remote_drain(&sh_shared_cache);
     refresh_lists(&sh_shared_cache, kind, c);
-    return sh_shared_cache.lists[kind][c].head[SH_LIST_AVAILABLE];
+    return sh_shared_cache.depots[kind][c].head[SH_LIST_AVAILABLE];
 }
 
 static void change_owner(struct sh_span *span, struct sh_cache *cache)
@@ -338,36 +424,28 @@ static bool use_new(struct sh_cache *cache, enum sh_kind kind, unsigned c, bool 
     struct sh_span *span = new_span(kind, c, tiny);
     if (!span)
         return false;
+    struct sh_bin *bin = &cache->bins[kind][c];
     span->epoch = sh_load_relaxed(&sh_epoch);
+    span->bin_offset = (uint16_t)((char *)bin - (char *)cache);
     uintptr_t slow = sh_load_relaxed(&sh_fill_on) ? SH_OWNER_SLOW : 0;
     sh_store_seq_cst(&span->owner, (uintptr_t)cache | slow);
-    make_current(&cache->bins[kind][c], span);
-    return next_window(cache, &cache->bins[kind][c]);
+    make_current(&cache->depots[kind][c], span);
+    return load(cache, &cache->depots[kind][c], bin);
 }
 
-/* The same window again, if much of it was freed meanwhile: those cells are warm. */
-static bool use_again(struct sh_cache *cache, struct sh_bin *bin, struct sh_word *last)
+/* From the current span; or it is put away. */
+static bool use_current(struct sh_cache *cache, enum sh_kind kind, unsigned c)
 {
-    if (!sh_window_is_warm(bin->span, ~sh_load_relaxed(&last->alloc)))
-        return false;
-    open_window(cache, bin, (uint32_t)(last - bin->span->words));
-    return true;
-}
-
-/* The current span's next window; or the span is put away. */
-static bool use_current(struct sh_cache *cache, struct sh_bin *bin)
-{
-    struct sh_span *span = bin->span;
+    struct sh_depot *depot = &cache->depots[kind][c];
+    struct sh_span *span = depot->current;
     if (!span)
         return false;
-    struct sh_word *last = span->window;
-    sh_cache_close_window(bin);
     sh_span_sweep_if_due(span);
     if (SH_CHECKS >= 3)
         sh_span_valid(span);
-    if ((last && use_again(cache, bin, last)) || next_window(cache, bin))
+    if (load(cache, depot, &cache->bins[kind][c]))
         return true;
-    bin->span = NULL;
+    depot->current = NULL;
     place(cache, span);
     return false;
 }
@@ -382,16 +460,17 @@ static bool use_other(struct sh_cache *cache, enum sh_kind kind, unsigned c)
 void *sh_cache_refill(
     struct sh_cache *cache, enum sh_kind kind, unsigned class_index, bool tiny)
 {
+    struct sh_depot *depot = &cache->depots[kind][class_index];
     struct sh_bin *bin = &cache->bins[kind][class_index];
-    void *cell = NULL;
-    while (!cell) {
-        refresh_lists(cache, kind, class_index);
-        if (!use_current(cache, bin) && !use_other(cache, kind, class_index) &&
-            !use_new(cache, kind, class_index, tiny))
-            break;
-        cell = sh_bin_take(bin);
-    }
-    return cell;
+    if (!has_magazine(depot, bin, class_index))
+        return NULL;
+    depot->overflows = 0;
+    set_limit(depot, bin, class_index);
+    refresh_lists(cache, kind, class_index);
+    if (!use_current(cache, kind, class_index) && !use_other(cache, kind, class_index) &&
+        !use_new(cache, kind, class_index, tiny))
+        return NULL;
+    return sh_bin_take(bin);
 }
 
 /* ---- Caches ---- */
@@ -402,17 +481,33 @@ void sh_cache_select(struct sh_thread *self)
     sh_my_cache = fast ? self->cache : &sh_empty_cache;
 }
 
+/* The magazine of a former life is kept. */
+static void init_bin(struct sh_bin *bin, struct sh_depot *depot, unsigned c)
+{
+    struct sh_round *magazine = depot->magazine;
+    *depot = (struct sh_depot){.magazine = magazine};
+    *bin = (struct sh_bin)EMPTY_BIN;
+    if (magazine) {
+        bin->top = magazine;
+        set_limit(depot, bin, c);
+    }
+}
+
 void sh_cache_init(struct sh_cache *cache)
 {
     /* The inbox stays as it is: a late push to the cache's former life is passed on. */
-    for (unsigned kind = 0; kind < SH_KIND_COUNT; kind++) {
-        for (unsigned c = 0; c < SH_CLASS_COUNT; c++) {
-            cache->bins[kind][c] = (struct sh_bin){.cells = 0};
-            cache->lists[kind][c] = (struct sh_bin_lists){.epoch = 0};
-        }
-    }
+    for (unsigned kind = 0; kind < SH_KIND_COUNT; kind++)
+        for (unsigned c = 0; c < SH_CLASS_COUNT; c++)
+            init_bin(&cache->bins[kind][c], &cache->depots[kind][c], c);
     cache->dead = NULL;
     cache->taken = 0;
+}
+
+static void forget_magazines(struct sh_cache *cache)
+{
+    for (unsigned kind = 0; kind < SH_KIND_COUNT; kind++)
+        for (unsigned c = 0; c < SH_CLASS_COUNT; c++)
+            cache->depots[kind][c].magazine = NULL;
 }
 
 struct sh_cache *sh_cache_new(void)
@@ -421,8 +516,8 @@ struct sh_cache *sh_cache_new(void)
     struct sh_cache *cache = retired;
     if (cache)
         retired = cache->next;
-    else
-        cache = sh_meta_alloc_stable(sizeof *cache);
+    else if ((cache = sh_meta_alloc_stable(sizeof *cache)))
+        forget_magazines(cache);
     if (cache) {
         sh_cache_init(cache);
         cache->next = caches;
@@ -444,17 +539,17 @@ static void leave_span(struct sh_span *span)
     place(&sh_shared_cache, span);
 }
 
-static void leave_bin(struct sh_cache *cache, unsigned kind, unsigned c)
+static void leave_bin(struct sh_cache *cache, enum sh_kind kind, unsigned c)
 {
-    struct sh_bin *bin = &cache->bins[kind][c];
-    if (bin->span) {
-        sh_cache_close_window(bin);
-        leave_span(bin->span);
-        bin->span = NULL;
+    struct sh_depot *depot = &cache->depots[kind][c];
+    sh_cache_unload(cache, kind, c, 0);
+    if (depot->current) {
+        leave_span(depot->current);
+        depot->current = NULL;
     }
     for (unsigned list = SH_LIST_AVAILABLE; list < SH_LIST_COUNT; list++) {
         struct sh_span *span;
-        while ((span = cache->lists[kind][c].head[list])) {
+        while ((span = depot->head[list])) {
             sh_cache_unlist(cache, span);
             leave_span(span);
         }
@@ -489,7 +584,7 @@ struct sh_span *sh_cache_retire(struct sh_cache *cache)
     sh_remote_drain(cache);
     for (unsigned kind = 0; kind < SH_KIND_COUNT; kind++)
         for (unsigned c = 0; c < SH_CLASS_COUNT; c++)
-            leave_bin(cache, kind, c);
+            leave_bin(cache, (enum sh_kind)kind, c);
     sh_remote_pass_on(cache);
     sh_remote_drain(&sh_shared_cache);
     struct sh_span *dead =
@@ -503,7 +598,6 @@ struct sh_span *sh_cache_retire(struct sh_cache *cache)
 
 static void recount(struct sh_span *span)
 {
-    span->window = NULL;
     span->pass = 0;
     span->used = 0;
     span->touched = sh_span_words(span);
@@ -511,7 +605,8 @@ static void recount(struct sh_span *span)
         struct sh_word *word = &span->words[w];
         /* Its remote frees were being taken: gone from alloc, but not yet from here. */
         sh_and_relaxed(&word->remote, sh_load_relaxed(&word->alloc));
-        span->used += live_count(span, word);
+        span->held[w] = sh_load_relaxed(&word->alloc);
+        span->used += sh_popcount64(span->held[w] & ~sh_span_tail(span, w));
     }
 }
 

@@ -2,33 +2,36 @@
 /*
  * A thread's cache: for each kind and size class a bin that hands out cells.
  *
- * A bin hands out from the window: one word of its current span's table, of which it
- * holds the cells that were free when the window was opened. To hand out a cell is to
- * take it from the bin and to set its alloc bit, so `alloc` alone says what is handed
- * out, with no look at any bin. Only the owner writes alloc words; other threads free by
+ * A bin has a magazine (Bonwick and Adams, 2001): a stack of rounds, each a cell that is
+ * free and may be handed out. free pushes one, malloc pops one, so that what was freed
+ * last, which is warm, is handed out first. An empty magazine is refilled from the
+ * current span, and of a full one the older half goes back to the spans.
+ *
+ *   bin      top --> [ round n: cell, word, bit ]        limit: where top is when full
+ *                    [ ...                      ]
+ *                    [ round 1                  ]
+ *                    [ round 0: cell is NULL    ]        an empty magazine's top
+ *
+ *   malloc   p = top->cell; none? slow; *top->word |= top->bit; barrier; top--
+ *   free     span = map[p]; owner == me? cell = (p - base) / size exactly; live?
+ *            top == limit? slow; *++top = {p, word, bit}; barrier; *word &= ~bit; keep p
+ *
+ * To hand out a cell is to set its alloc bit, so `alloc` alone says what is handed out,
+ * with no look at any bin. Only the owner writes alloc words; other threads free by
  * `remote` and tell the owner through its inbox (heaps/remote.h).
  *
- * What is freed in the window's word does not go back into the bin, for then each malloc
- * would wait for the free before it (13 ns for a pair, where this takes 6). When the
- * bin is empty and much of the word is free again, the same window is opened again:
- * those cells are warm.
- *
- *   malloc   c = bin.cells; none? slow; p = base + ctz(c) * size; barrier;
- *            bin.word->alloc |= lowest bit of c; bin.cells = c & (c - 1)
- *   free     span = map[p]; owner == me? cell = (p - base) / size exactly; live?
- *            --used == wake? slow; w->alloc = a & ~bit; keep p
- *
  * A thread can be stopped anywhere in these, and the collector relies on:
- *   - p is in a register before bin and alloc are stored, and, in free, until after the
+ *   - p is in a register before alloc and top are stored, and, in free, until after the
  *     last access to the descriptor: its cell is live, so its span is not released.
- *   - free cells of windows are marked at the end of a collection, so that what was
- *     handed out of a window since, or was about to be, survives the sweep.
- *   - a stopped store that comes late can only bring dead cells of its word back,
- *     until the next collection.
+ *   - a free cell is a round before its alloc bit goes, and until after it is set.
+ *   - the cells of rounds are marked at the end of a collection, so that what was handed
+ *     out since, or was about to be, survives the sweep.
+ *   - a stopped store of alloc that comes late can only bring dead cells of its word
+ *     back, until the next collection; what is `held` only slow paths change.
  *
- * `used` counts the live cells, and those in the bin as if they were. `wake` is the value at which free
- * takes its slow path: for a full span a sixteenth less than all, for an available one
- * 0, for a current one never.
+ * `used` counts the held cells. When slow paths let go of some and `used` falls to
+ * `wake`, the span changes its list: for a full span a sixteenth less than all, for an
+ * available one 0, for a current one never.
  *
  * The shared cache serves threads that have none (not yet, or no longer registered),
  * under SH_RANK_SHARED, and owns the spans of threads that ended until another thread
@@ -46,23 +49,29 @@
 #include "lib/lock.h"
 #include "threads/thread.h"
 
+struct sh_round {
+    uintptr_t cell;
+    struct sh_word *word; /* that has the cell's alloc bit */
+    uint64_t bit;
+};
+
 struct sh_bin {
-    uint64_t cells;       /* of the window, to be handed out; their alloc bits are 0 */
-    struct sh_word *word; /* the window, where cells is not 0 */
-    uintptr_t base;       /* of the window's first cell */
-    size_t cell_size;
-    struct sh_span *span; /* the current one, or NULL */
+    struct sh_round *top;
+    struct sh_round *limit; /* what top is in a full magazine */
 };
 
 /* What a bin's slow paths need. Doubly linked lists of the spans not current. */
-struct sh_bin_lists {
+struct sh_depot {
+    struct sh_span *current;             /* the one that refills take from, or NULL */
+    struct sh_round *magazine;           /* round 0, or NULL: none was needed yet */
     struct sh_span *head[SH_LIST_COUNT]; /* by enum sh_span_list; NONE is unused */
     uint32_t epoch; /* of the last collection after which full spans were looked at */
+    uint32_t overflows; /* of the magazine, since it was last refilled */
 };
 
 struct sh_cache {
     struct sh_bin bins[SH_KIND_COUNT][SH_CLASS_COUNT];
-    struct sh_bin_lists lists[SH_KIND_COUNT][SH_CLASS_COUNT];
+    struct sh_depot depots[SH_KIND_COUNT][SH_CLASS_COUNT];
     struct sh_span *dead; /* empty spans, by `next`, to be given back without a lock */
     size_t taken; /* bytes of collected kinds handed out, not yet told to the pacer */
     struct sh_cache *next; /* of all caches in use, under SH_RANK_SHARED */
@@ -84,56 +93,27 @@ extern _Atomic uint32_t sh_epoch;
 
 SH_INLINE void *sh_bin_take(struct sh_bin *bin)
 {
-    uint64_t cells = bin->cells;
-    if (SH_UNLIKELY(cells == 0))
+    struct sh_round *round = bin->top;
+    uintptr_t cell = round->cell;
+    if (SH_UNLIKELY(cell == 0))
         return NULL;
-    uintptr_t cell = bin->base + sh_ctz64_fast(cells) * bin->cell_size;
     SH_KEEP(cell);
-    uint64_t rest = cells & (cells - 1);
-    /* In this order: a sweep that comes between counts the cell twice, not never. */
-    sh_bits_set(&bin->word->alloc, cells ^ rest);
+    sh_bits_set(&round->word->alloc, round->bit);
     SH_BARRIER();
-    bin->cells = rest;
-    if (cell == 0)
-        __builtin_unreachable(); /* so that callers need not ask again */
+    bin->top = round - 1;
     return (void *)cell;
 }
 
-/* Of the free cells of a word, those that a bin takes at once: the lowest. */
-SH_INLINE uint64_t sh_window_cells(const struct sh_span *span, uint64_t free)
+/* False: the magazine is full. */
+SH_INLINE bool sh_bin_put(
+    struct sh_bin *bin, void *p, struct sh_word *word, uint64_t bit)
 {
-    unsigned most = sh_size_classes[span->class_index].window;
-    if (most >= 64)
-        return free;
-    uint64_t rest = free;
-    for (unsigned i = 0; rest && i < most; i++)
-        rest &= rest - 1;
-    return free ^ rest;
-}
-
-/*
- * Opens the bin's window again if that many of its cells are free, but a quarter of the
- * word will do; the bin is empty. Not for collected kinds, of which what is handed out
- * is counted.
- */
-#define SH_WARM_CELLS 16
-
-SH_INLINE bool sh_window_is_warm(const struct sh_span *span, uint64_t free)
-{
-    unsigned most = sh_size_classes[span->class_index].window;
-    return free && sh_popcount64(free) >= sh_min(SH_WARM_CELLS, most);
-}
-
-SH_INLINE bool sh_bin_reopen(struct sh_bin *bin)
-{
-    struct sh_span *span = bin->span;
-    if (!span || !span->window)
+    struct sh_round *round = bin->top;
+    if (SH_UNLIKELY(round == bin->limit))
         return false;
-    uint64_t free = ~sh_load_relaxed(&bin->word->alloc);
-    if (!sh_window_is_warm(span, free))
-        return false;
-    bin->cells = sh_window_cells(span, free);
-    span->used += sh_popcount64(bin->cells);
+    round[1] = (struct sh_round){(uintptr_t)p, word, bit};
+    bin->top = round + 1;
+    SH_BARRIER();
     return true;
 }
 
@@ -156,22 +136,21 @@ SH_INLINE bool sh_cache_give(void *p)
     struct sh_span *span = sh_page_map_lookup((uintptr_t)p);
     if (SH_UNLIKELY(!span))
         return false;
-    if (SH_UNLIKELY(sh_load_relaxed(&span->owner) != (uintptr_t)sh_my_cache))
+    struct sh_cache *cache = sh_my_cache;
+    if (SH_UNLIKELY(sh_load_relaxed(&span->owner) != (uintptr_t)cache))
         return false;
     bool exact;
     uint32_t cell = sh_divide((uintptr_t)p - span->base, span->reciprocal, &exact);
     if (SH_UNLIKELY(!exact))
         return false;
     struct sh_word *word = sh_span_word_of(span, cell);
-    uint64_t alloc = sh_load_relaxed(&word->alloc);
+    uint64_t alloc = sh_load_relaxed(&word->alloc), before = alloc;
     if (SH_UNLIKELY(!sh_bit_clear(&alloc, cell)) ||
         SH_UNLIKELY(sh_bit_test(sh_load_relaxed(&word->remote), cell)))
         return false;
-    uint32_t used = span->used - 1;
-    if (SH_UNLIKELY(used == span->wake))
+    struct sh_bin *bin = (struct sh_bin *)(void *)((char *)cache + span->bin_offset);
+    if (SH_UNLIKELY(!sh_bin_put(bin, p, word, before ^ alloc)))
         return false;
-    span->used = used;
-    SH_BARRIER();
     sh_store_relaxed(&word->alloc, alloc);
     SH_KEEP(p);
     return true;
@@ -197,7 +176,7 @@ struct sh_span *sh_cache_retire(struct sh_cache *cache);
  * with the world stopped. */
 struct sh_cache *sh_cache_first(void);
 
-/* Finds the bin a new window and takes a cell of it. NULL: the heap has no run. `tiny`
+/* Refills the bin's magazine and takes a cell of it. NULL: the heap has no run. `tiny`
  * lets it make do with as small a run as there is. */
 void *sh_cache_refill(
     struct sh_cache *cache, enum sh_kind kind, unsigned class_index, bool tiny);
@@ -213,8 +192,9 @@ void sh_cache_take_back(struct sh_cache *cache, struct sh_span *span);
 struct sh_span *sh_cache_detach_dead(struct sh_cache *cache);
 void sh_cache_give_back(struct sh_span *dead);
 
-/* What the bin holds goes back to its span; the bin then misses. */
-void sh_cache_close_window(struct sh_bin *bin);
+/* Rounds go back to their spans, the oldest first, until at most `keep` are left. */
+void sh_cache_unload(
+    struct sh_cache *cache, enum sh_kind kind, unsigned class_index, size_t keep);
 
 /* Takes a span that is not current off its list. */
 void sh_cache_unlist(struct sh_cache *cache, struct sh_span *span);

@@ -217,7 +217,7 @@ static void condemn(struct sh_span *span)
 static bool is_current(struct sh_span *span)
 {
     struct sh_cache *owner = sh_span_owner(span);
-    return owner && owner->bins[span->kind][span->class_index].span == span;
+    return owner && owner->depots[span->kind][span->class_index].current == span;
 }
 
 static void bury_span(struct sh_span *span)
@@ -230,18 +230,18 @@ static void bury_span(struct sh_span *span)
         guard_dead_cells(span);
 }
 
-/* Free cells of windows count as marked, those freed remotely and not yet taken back
- * too: they may be handed out before the sweep. */
+/* The cells of rounds count as marked: they may be handed out before the sweep, and
+ * until then their spans stay. */
 SH_NO_SANITIZE
-static void mark_windows(struct sh_cache *cache)
+static void mark_rounds(struct sh_cache *cache)
 {
     for (unsigned kind = SH_KIND_SCAN; kind < SH_KIND_COUNT; kind++) {
         for (unsigned c = 0; c < SH_CLASS_COUNT; c++) {
-            struct sh_span *span = cache->bins[kind][c].span;
-            if (!span || !span->window)
-                continue;
-            uint64_t free = ~sh_word_live(span->window);
-            span->marks[span->window - span->words] |= free;
+            for (struct sh_round *round = cache->bins[kind][c].top; round->cell;
+                 round--) {
+                struct sh_span *span = sh_page_map_lookup(round->cell);
+                span->marks[round->word - span->words] |= round->bit;
+            }
         }
     }
 }
@@ -249,9 +249,9 @@ static void mark_windows(struct sh_cache *cache)
 /* From here on spans of collected kinds are due to be swept. */
 static void end_epoch(void)
 {
+    each_cache(mark_rounds);
     for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
         bury_span(span);
-    each_cache(mark_windows);
     sh_add_relaxed(&sh_epoch, 1u);
     sh_pace_collected(collection.marker.live_bytes);
     sh_marker_finish(&collection.marker);

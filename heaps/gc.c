@@ -193,10 +193,10 @@ SH_PUBLIC void *gc_alloc(size_t n_bytes, unsigned alloc_flags)
 {
     if (SH_LIKELY(n_bytes - 1 < SH_SMALL_MAX)) {
         if (SH_LIKELY(alloc_flags == 0)) {
-            struct sh_bin *bin = sh_bin_of(SH_KIND_SCAN, n_bytes);
-            void *p = sh_bin_take(bin);
+            unsigned c = sh_size_class_of(n_bytes);
+            void *p = sh_bin_take(&sh_my_cache->bins[SH_KIND_SCAN][c]);
             if (SH_LIKELY(p != NULL)) {
-                clear_cell(p, bin->cell_size);
+                clear_cell(p, sh_size_classes[c].size);
                 return p;
             }
         } else if (alloc_flags == GC_ALLOC_FLAG_LEAF) {

@@ -11,11 +11,6 @@
 
 SH_NOINLINE void *sh_malloc_slow(size_t size)
 {
-    if (size <= SH_SMALL_MAX) {
-        struct sh_bin *bin = sh_bin_of(SH_KIND_EXPLICIT, size);
-        if (sh_bin_reopen(bin))
-            return sh_bin_take(bin);
-    }
     struct sh_request request = {.bytes = size, .kind = SH_KIND_EXPLICIT};
     return sh_heap_alloc(&request);
 }

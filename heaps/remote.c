@@ -129,6 +129,7 @@ static uint32_t take_word(struct sh_span *span, uint32_t w)
         uint64_t alloc = sh_load_relaxed(&word->alloc);
         SH_CHECK1((alloc & freed) == freed);
         sh_store_relaxed(&word->alloc, alloc & ~freed);
+        span->held[w] &= ~freed;
         count += sh_popcount64(freed);
         freed = sh_and_seq_cst(&word->remote, ~freed) & ~tail & ~freed;
     }

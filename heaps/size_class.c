@@ -35,11 +35,18 @@ static uint16_t fewest_pages(uint32_t size)
     return (uint16_t)pages;
 }
 
-/* 8 KiB, so that a few large objects made and dropped again do not touch a whole span. */
-static uint8_t cells_at_once(uint32_t size)
+/* A magazine of up to 64 KiB, and of four cells at least. */
+static uint8_t magazine(uint32_t size)
+{
+    return (uint8_t)sh_min(192, sh_max(4, ((size_t)64 << 10) / size));
+}
+
+/* Half a magazine, but 8 KiB, so that a few large objects made and dropped again do not
+ * touch a whole span. */
+static uint8_t refill(uint32_t size)
 {
     size_t cells = 2 * SH_PAGE_SIZE / size;
-    return (uint8_t)sh_min(64, sh_max(1, cells));
+    return (uint8_t)sh_min(sh_min(64, magazine(size) / 2u), sh_max(1, cells));
 }
 
 void sh_size_class_init(void)
@@ -52,7 +59,8 @@ void sh_size_class_init(void)
             .reciprocal = UINT64_MAX / size + 1,
             .pages = ordinary_pages(size),
             .min_pages = fewest_pages(size),
-            .window = cells_at_once(size),
+            .magazine = magazine(size),
+            .refill = refill(size),
         };
         for (; granules * SH_GRANULE <= size; granules++)
             sh_class_of_granules[granules] = (uint8_t)c;

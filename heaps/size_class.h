@@ -24,7 +24,8 @@ struct sh_size_class {
     uint32_t size;       /* of a cell, bytes */
     uint64_t reciprocal; /* ceil(2^64 / size) */
     uint16_t pages;      /* of a span in a heap of ordinary size */
-    uint8_t window;      /* cells that a bin takes at once, of 64 at most */
+    uint8_t magazine;    /* rounds that a bin's magazine has room for */
+    uint8_t refill;      /* rounds that an empty one is refilled with */
     uint16_t min_pages;  /* of a span in a tiny heap: little waste, one cell at least */
 };
 

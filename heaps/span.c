@@ -10,7 +10,7 @@
 static size_t descriptor_bytes(size_t cells)
 {
     size_t words = sh_span_table_words(cells);
-    return sizeof(struct sh_span) + words * (sizeof(struct sh_word) + sizeof(uint64_t));
+    return sizeof(struct sh_span) + words * (sizeof(struct sh_word) + 2 * sizeof(uint64_t));
 }
 
 struct sh_span *sh_span_new(size_t cells)
@@ -50,10 +50,12 @@ static void setup_tables(struct sh_span *span, size_t cells)
     size_t words = sh_span_table_words(cells);
     span->marks = (uint64_t *)(void *)(span->words + words);
     memset(span->marks, 0, words * sizeof *span->marks);
+    span->held = span->marks + words;
     for (uint32_t w = 0; w < words; w++) {
         uint64_t tail = sh_span_tail(span, w);
         sh_store_relaxed(&span->words[w].alloc, tail);
         sh_store_relaxed(&span->words[w].remote, tail);
+        span->held[w] = tail;
     }
 }
 
@@ -67,10 +69,10 @@ void sh_span_setup(struct sh_span *span, uintptr_t base, size_t cell_size, size_
     span->cell_size = cell_size;
     span->kind = SH_KIND_EXPLICIT;
     span->class_index = 0;
+    span->bin_offset = 0;
     span->zeroed = span->pinned = false;
     span->used = 0;
     span->wake = SH_WAKE_NEVER;
-    span->window = NULL;
     span->pass = 0;
     span->touched = 0;
     span->epoch = 0;
@@ -92,7 +94,10 @@ void sh_span_valid(struct sh_span *span)
         uint64_t tail = sh_span_tail(span, w);
         SH_CHECK1((sh_load_relaxed(&span->words[w].alloc) & tail) == tail);
         SH_CHECK1((sh_load_relaxed(&span->words[w].remote) & tail) == tail);
-        if (w >= span->touched)
+        SH_CHECK1((span->held[w] & tail) == tail);
+        if (w >= span->touched) {
             SH_CHECK1(sh_load_relaxed(&span->words[w].alloc) == tail);
+            SH_CHECK1(span->held[w] == tail);
+        }
     }
 }

@@ -8,15 +8,17 @@
  *     header
  *     words  { alloc, remote } { alloc, remote } ...          64 cells a word
  *     marks  mark, mark, ...
+ *     held   held, held, ...
  *
  *   alloc    the cell is handed out.                 written by the owner (see below)
  *   remote   freed by a thread that is not the owner, not yet taken back.  atomic OR
  *   mark     reached in the last collection          written by markers, world stopped
+ *   held     handed out, or a round of its owner's magazine      the owner's slow paths
  *   final    has a finaliser · weak  weakly referenced         atomic OR and AND; rare
  *
  * A cell is live when `alloc & ~remote` has its bit: exact at any time, with no look
  * at any cache. There is always at least one bit more than cells; the bits past the
- * last cell are set in both alloc and remote for good, so that no test needs a bound.
+ * last cell are set in alloc, remote and held for good, so that no test needs a bound.
  *
  * The owner of a small span is a cache (heaps/cache.h): a thread's, or the shared one
  * under its lock. Large and huge objects have a span of their own with one cell, no
@@ -81,17 +83,16 @@ struct sh_span {
     _Atomic(_Atomic uint64_t *) final_bits; /* NULL until first needed */
     _Atomic(_Atomic uint64_t *) weak_bits;
     uint8_t kind, state, class_index;
+    uint16_t bin_offset; /* of its bin in its owner's cache, bytes */
     bool pinned; /* a user's area lies in the object: see heaps/area.h */
     bool zeroed; /* the pages read as zero (runs; large objects at birth) */
 
-    /* Written by the owner on every free. */
-    SH_ALIGNED(SH_CACHE_LINE)
-    uint32_t
-        used; /* live cells, and cells in the bin; a hint while a collection sweeps */
-    uint32_t wake;               /* `used` that sends free to its slow path */
-    struct sh_word *window;      /* the word its owner's bin hands out from, or NULL */
+    /* Written by the owner, in its slow paths. */
+    SH_ALIGNED(SH_CACHE_LINE) uint64_t *held;
+    uint32_t used;               /* held cells */
+    uint32_t wake;               /* `used` at which the span changes its list */
     uint64_t pass;               /* words with free cells still to visit */
-    uint32_t touched;            /* words ever handed out from: [0, touched) */
+    uint32_t touched;            /* words ever taken from: [0, touched) */
     uint32_t epoch;              /* of the last collection that was swept */
     struct sh_span *next, *prev; /* owner's list; or bucket, of a free run */
     uint8_t list;

@@ -26,7 +26,8 @@ static uint32_t sweep_word(struct sh_span *span, uint32_t w)
     sh_store_relaxed(&word->alloc, alloc);
     sweep_table(&span->final_bits, w, alloc);
     sweep_table(&span->weak_bits, w, alloc);
-    return sh_popcount64(alloc & ~tail);
+    span->held[w] &= span->marks[w] | tail;
+    return sh_popcount64(span->held[w] & ~tail);
 }
 
 /* Only the owner asks for the flag, and it is here; others may set it, after their table. */
@@ -40,15 +41,6 @@ static void let_frees_be_fast(struct sh_span *span)
         sh_or_seq_cst(&span->owner, SH_OWNER_SLOW);
 }
 
-/* Cells of an open window count as used. */
-static uint32_t cells_in_bin(struct sh_span *span)
-{
-    if (!span->window)
-        return 0;
-    struct sh_cache *owner = sh_span_owner(span);
-    return sh_popcount64(owner->bins[span->kind][span->class_index].cells);
-}
-
 SH_NO_SANITIZE
 void sh_span_sweep(struct sh_span *span)
 {
@@ -58,7 +50,7 @@ void sh_span_sweep(struct sh_span *span)
     sh_remote_take(span);
     for (uint32_t w = 0; w < span->touched; w++)
         used += sweep_word(span, w);
-    span->used = used + cells_in_bin(span);
+    span->used = used;
     span->epoch = sh_load_relaxed(&sh_epoch);
     let_frees_be_fast(span);
 }
