@@ -144,14 +144,12 @@ void sh_cache_take_back(struct sh_cache *cache, struct sh_span *span)
     place(cache, span);
 }
 
-/* Cells of word w, held and not handed out, go back to their span. */
-static void let_go(
-    struct sh_cache *cache, struct sh_span *span, uint32_t w, uint64_t cells)
+/* So many of the span's cells were let go of. */
+static void release_cells(struct sh_cache *cache, struct sh_span *span, uint32_t count)
 {
     uint32_t before = span->used;
-    span->held[w] &= ~cells;
-    span->used -= sh_popcount64(cells);
-    /* WAKE_NEVER, of a current span, is never below. */
+    span->used -= count;
+    /* A current span's wake is below nothing. */
     if (before > span->wake && span->used <= span->wake) {
         sh_cache_unlist(cache, span);
         place(cache, span);
@@ -186,16 +184,17 @@ static bool has_magazine(struct sh_depot *depot, struct sh_bin *bin, unsigned c)
     return true;
 }
 
-/* Unloads the rounds at [round, end) that are of one word; returns the first that is not. */
-static struct sh_round *unload_word(
+/* Unloads the rounds at [round, end) that are of one span; returns the first that is not. */
+static struct sh_round *unload_span(
     struct sh_cache *cache, struct sh_round *round, struct sh_round *end)
 {
     struct sh_span *span = sh_page_map_lookup(round->cell);
-    struct sh_word *word = round->word;
-    uint64_t cells = 0;
-    for (; round < end && round->word == word; round++)
-        cells |= round->bit;
-    let_go(cache, span, (uint32_t)(word - span->words), cells);
+    uint32_t count = 0;
+    for (; round < end && round->state - span->states < span->cell_count &&
+           round->state >= span->states;
+         round++, count++)
+        sh_store_relaxed(round->state, (uint8_t)SH_CELL_FREE);
+    release_cells(cache, span, count);
     return round;
 }
 
@@ -207,7 +206,7 @@ void sh_cache_unload(struct sh_cache *cache, enum sh_kind kind, unsigned c, size
         return;
     struct sh_round *kept = bin->top - keep;
     for (struct sh_round *round = bottom + 1; round <= kept;)
-        round = unload_word(cache, round, kept + 1);
+        round = unload_span(cache, round, kept + 1);
     memmove(bottom + 1, kept + 1, keep * sizeof *kept);
     bin->top = bottom + keep;
 }
@@ -222,40 +221,33 @@ static void make_room(struct sh_cache *cache, struct sh_span *span)
         return;
     depot->overflows++;
     set_limit(depot, bin, c);
-    sh_cache_unload(
-        cache, span->kind, c, (size_t)(bin->limit - depot->magazine) / 2);
+    sh_cache_unload(cache, span->kind, c, (size_t)(bin->limit - depot->magazine) / 2);
 }
 
 void sh_cache_free_own(struct sh_cache *cache, struct sh_span *span, uint32_t cell)
 {
-    struct sh_word *word = &span->words[cell / 64];
-    uint64_t bit = sh_cell_bit(cell);
-    uint64_t alloc = sh_load_relaxed(&word->alloc);
     make_room(cache, span);
-    sh_store_relaxed(&word->alloc, alloc & ~bit);
-    let_go(cache, span, cell / 64, bit);
+    sh_cell_set(span, cell, SH_CELL_FREE);
+    release_cells(cache, span, 1);
 }
 
 /* Of the free cells of word w the lowest `most` become rounds, the lowest on top. */
 static unsigned load_from_word(
     struct sh_bin *bin, struct sh_span *span, uint32_t w, unsigned most)
 {
-    struct sh_word *word = &span->words[w];
-    uint64_t free = ~(sh_load_relaxed(&word->alloc) | span->held[w]);
-    uint64_t rest = free;
+    uint64_t rest = sh_span_word(span, w, SH_CELL_FREE), taken = rest;
     unsigned count = 0;
     for (; rest && count < most; count++)
         rest &= rest - 1;
-    uint64_t taken = free ^ rest;
     if (!rest)
         span->pass &= ~((uint64_t)1 << w);
-    span->held[w] |= taken;
     span->used += count;
-    while (taken) {
-        unsigned i = sh_log2_64(taken);
-        uint64_t bit = (uint64_t)1 << i;
-        taken ^= bit;
-        *++bin->top = (struct sh_round){sh_span_cell(span, w * 64 + i), word, bit};
+    bin->top += count;
+    struct sh_round *round = bin->top;
+    for (taken ^= rest; taken; taken &= taken - 1) {
+        uint32_t cell = w * 64 + sh_ctz64(taken);
+        *round-- = (struct sh_round){sh_span_cell(span, cell), &span->states[cell]};
+        sh_cell_set(span, cell, SH_CELL_HELD);
     }
     return count;
 }
@@ -264,8 +256,7 @@ static uint64_t words_with_free_cells(struct sh_span *span)
 {
     uint64_t words = 0;
     for (uint32_t w = 0; w < span->touched; w++) {
-        bool free = (sh_load_relaxed(&span->words[w].alloc) | span->held[w]) !=
-                    ~(uint64_t)0;
+        bool free = sh_span_word(span, w, SH_CELL_FREE) != 0;
         words |= (uint64_t)free << w;
     }
     return words;
@@ -467,7 +458,8 @@ void *sh_cache_refill(
     depot->overflows = 0;
     set_limit(depot, bin, class_index);
     refresh_lists(cache, kind, class_index);
-    if (!use_current(cache, kind, class_index) && !use_other(cache, kind, class_index) &&
+    if (!use_current(cache, kind, class_index) &&
+        !use_other(cache, kind, class_index) &&
         !use_new(cache, kind, class_index, tiny))
         return NULL;
     return sh_bin_take(bin);
@@ -602,11 +594,10 @@ static void recount(struct sh_span *span)
     span->used = 0;
     span->touched = sh_span_words(span);
     for (uint32_t w = 0; w < span->touched; w++) {
-        struct sh_word *word = &span->words[w];
-        /* Its remote frees were being taken: gone from alloc, but not yet from here. */
-        sh_and_relaxed(&word->remote, sh_load_relaxed(&word->alloc));
-        span->held[w] = sh_load_relaxed(&word->alloc);
-        span->used += sh_popcount64(span->held[w] & ~sh_span_tail(span, w));
+        uint64_t gone =
+            sh_span_word(span, w, SH_CELL_HELD) | sh_span_word(span, w, SH_CELL_REMOTE);
+        sh_span_free_word(span, w, gone);
+        span->used += sh_popcount64(sh_span_word(span, w, SH_CELL_LIVE));
     }
 }
 
@@ -638,10 +629,10 @@ static void keep_cache(struct sh_cache *mine)
     caches = mine;
 }
 
-static bool has_remote_bits(struct sh_span *span)
+static bool has_remote_frees(struct sh_span *span)
 {
     for (uint32_t w = 0; w < span->touched; w++)
-        if (sh_load_relaxed(&span->words[w].remote) & ~sh_span_tail(span, w))
+        if (sh_span_word(span, w, SH_CELL_REMOTE))
             return true;
     return false;
 }
@@ -654,7 +645,7 @@ static void keep_span(struct sh_span *span, struct sh_cache *mine)
         sh_store_relaxed(&span->queued, 0u);
     if (span->state != SH_SPAN_SMALL || !owner)
         return;
-    if (is_ours(owner, mine) && span->list != SH_LIST_DEAD && !has_remote_bits(span))
+    if (is_ours(owner, mine) && span->list != SH_LIST_DEAD && !has_remote_frees(span))
         return;
     sh_store_relaxed(&span->remote_words, sh_low_bits64(sh_span_words(span)));
     if (span->list == SH_LIST_DEAD)
@@ -664,8 +655,8 @@ static void keep_span(struct sh_span *span, struct sh_cache *mine)
         return;
     }
     change_owner(span, &sh_shared_cache);
+    sh_store_relaxed(&span->remote_words, (uint64_t)0);
     recount(span);
-    span->used -= sh_remote_take(span);
     span->list = SH_LIST_NONE;
     place(&sh_shared_cache, span);
 }

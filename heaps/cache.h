@@ -7,29 +7,28 @@
  * last, which is warm, is handed out first. An empty magazine is refilled from the
  * current span, and of a full one the older half goes back to the spans.
  *
- *   bin      top --> [ round n: cell, word, bit ]        limit: where top is when full
- *                    [ ...                      ]
- *                    [ round 1                  ]
- *                    [ round 0: cell is NULL    ]        an empty magazine's top
+ *   bin      top --> [ round n: cell, state  ]        limit: where top is when full
+ *                    [ ...                   ]
+ *                    [ round 1               ]
+ *                    [ round 0: cell is NULL ]        an empty magazine's top
  *
- *   malloc   p = top->cell; none? slow; *top->word |= top->bit; barrier; top--
- *   free     span = map[p]; owner == me? cell = (p - base) / size exactly; live?
- *            top == limit? slow; *++top = {p, word, bit}; barrier; *word &= ~bit; keep p
+ *   malloc   p = top->cell; none? slow; *top->state = LIVE; barrier; top--
+ *   free     span = map[p]; owner == me? cell = (p - base) / size exactly; LIVE?
+ *            top == limit? slow; *++top = {p, &state}; barrier; state = HELD; keep p
  *
- * To hand out a cell is to set its alloc bit, so `alloc` alone says what is handed out,
- * with no look at any bin. Only the owner writes alloc words; other threads free by
- * `remote` and tell the owner through its inbox (heaps/remote.h).
+ * The states alone say what is handed out, with no look at any bin. Only the owner
+ * changes them, but for LIVE to REMOTE: so other threads free, and tell the owner
+ * through its inbox (heaps/remote.h). Should owner and another free one cell at the same
+ * time, a double free, one of the two does nothing.
  *
  * A thread can be stopped anywhere in these, and the collector relies on:
- *   - p is in a register before alloc and top are stored, and, in free, until after the
- *     last access to the descriptor: its cell is live, so its span is not released.
- *   - a free cell is a round before its alloc bit goes, and until after it is set.
- *   - the cells of rounds are marked at the end of a collection, so that what was handed
- *     out since, or was about to be, survives the sweep.
- *   - a stopped store of alloc that comes late can only bring dead cells of its word
- *     back, until the next collection; what is `held` only slow paths change.
+ *   - p is in a register before the state and top are stored, and, in free, until after
+ *     the last access to the descriptor: its cell is live, so its span is not released.
+ *   - a round is there before its cell is HELD, and until after it is LIVE again.
+ *   - cells that are not live when a collection begins have their mark at its end, so
+ *     that what was handed out since, or was about to be, survives the sweep.
  *
- * `used` counts the held cells. When slow paths let go of some and `used` falls to
+ * `used` counts cells that are not FREE. When slow paths let go of some and it falls to
  * `wake`, the span changes its list: for a full span a sixteenth less than all, for an
  * available one 0, for a current one never.
  *
@@ -51,8 +50,7 @@
 
 struct sh_round {
     uintptr_t cell;
-    struct sh_word *word; /* that has the cell's alloc bit */
-    uint64_t bit;
+    sh_cell_byte *state; /* the cell's */
 };
 
 struct sh_bin {
@@ -98,20 +96,19 @@ SH_INLINE void *sh_bin_take(struct sh_bin *bin)
     if (SH_UNLIKELY(cell == 0))
         return NULL;
     SH_KEEP(cell);
-    sh_bits_set(&round->word->alloc, round->bit);
+    sh_store_relaxed(round->state, (uint8_t)SH_CELL_LIVE);
     SH_BARRIER();
     bin->top = round - 1;
     return (void *)cell;
 }
 
 /* False: the magazine is full. */
-SH_INLINE bool sh_bin_put(
-    struct sh_bin *bin, void *p, struct sh_word *word, uint64_t bit)
+SH_INLINE bool sh_bin_put(struct sh_bin *bin, void *p, sh_cell_byte *state)
 {
     struct sh_round *round = bin->top;
     if (SH_UNLIKELY(round == bin->limit))
         return false;
-    round[1] = (struct sh_round){(uintptr_t)p, word, bit};
+    round[1] = (struct sh_round){(uintptr_t)p, state};
     bin->top = round + 1;
     SH_BARRIER();
     return true;
@@ -143,15 +140,13 @@ SH_INLINE bool sh_cache_give(void *p)
     uint32_t cell = sh_divide((uintptr_t)p - span->base, span->reciprocal, &exact);
     if (SH_UNLIKELY(!exact))
         return false;
-    struct sh_word *word = sh_span_word_of(span, cell);
-    uint64_t alloc = sh_load_relaxed(&word->alloc), before = alloc;
-    if (SH_UNLIKELY(!sh_bit_clear(&alloc, cell)) ||
-        SH_UNLIKELY(sh_bit_test(sh_load_relaxed(&word->remote), cell)))
+    sh_cell_byte *state = &span->states[cell];
+    if (SH_UNLIKELY(sh_load_relaxed(state) != SH_CELL_LIVE))
         return false;
     struct sh_bin *bin = (struct sh_bin *)(void *)((char *)cache + span->bin_offset);
-    if (SH_UNLIKELY(!sh_bin_put(bin, p, word, before ^ alloc)))
+    if (SH_UNLIKELY(!sh_bin_put(bin, p, state)))
         return false;
-    sh_store_relaxed(&word->alloc, alloc);
+    sh_store_relaxed(state, (uint8_t)SH_CELL_HELD);
     SH_KEEP(p);
     return true;
 }

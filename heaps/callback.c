@@ -101,7 +101,8 @@ static void gather_word(struct sh_span *span, uint32_t w)
 {
     uint64_t final = sh_table_word(&span->final_bits, w);
     uint64_t weak = sh_table_word(&span->weak_bits, w);
-    uint64_t dead = (final | weak) & sh_word_live(&span->words[w]) & ~span->marks[w];
+    uint64_t dead =
+        (final | weak) & sh_span_word(span, w, SH_CELL_LIVE) & ~span->marks[w];
     for (; dead; dead &= dead - 1) {
         uint64_t bit = dead & -dead;
         gather_cell(span, w, bit, final & bit, weak & bit);
@@ -113,7 +114,7 @@ static void mark_left_over(struct sh_marker *marker, struct sh_span *span, uint3
 {
     uint64_t left =
         sh_table_word(&span->final_bits, w) | sh_table_word(&span->weak_bits, w);
-    left &= sh_word_live(&span->words[w]) & ~span->marks[w];
+    left &= sh_span_word(span, w, SH_CELL_LIVE) & ~span->marks[w];
     for (; left; left &= left - 1) {
         uintptr_t start = sh_span_cell(span, w * 64 + sh_ctz64(left));
         sh_mark_range(marker, &start, &start + 1);

@@ -51,7 +51,11 @@ static void each_cache(void (*visit)(struct sh_cache *cache))
         visit(cache);
 }
 
-/* Sweeps what is left of the last collection, and clears the marks. */
+/*
+ * Sweeps what is left of the last collection, and clears the marks of live cells. All
+ * others are marked: the marker has no more to ask of a cell than its mark, and what is
+ * handed out between the collection and the sweep survives this.
+ */
 SH_NO_SANITIZE
 static void prepare_span(struct sh_span *span)
 {
@@ -59,7 +63,7 @@ static void prepare_span(struct sh_span *span)
         return;
     sh_span_sweep_if_due(span);
     for (uint32_t w = 0; w < span->touched; w++)
-        span->marks[w] = 0;
+        span->marks[w] = ~sh_span_word(span, w, SH_CELL_LIVE);
 }
 
 /* The bounds go straight where no root is looked for: they are cells' addresses. */
@@ -143,7 +147,7 @@ static void mark_range(void *context, const void *start, const void *end)
 static void mark_live_cells(struct sh_marker *marker, struct sh_span *span)
 {
     for (uint32_t w = 0; w < span->touched; w++) {
-        uint64_t live = sh_word_live(&span->words[w]);
+        uint64_t live = sh_span_word(span, w, SH_CELL_LIVE);
         for (; live; live &= live - 1) {
             const char *start =
                 (const char *)sh_span_cell(span, w * 64 + sh_ctz64(live));
@@ -180,11 +184,12 @@ static void mark_inner_roots(struct sh_marker *marker)
 SH_NO_SANITIZE
 static bool wholly_dead(struct sh_span *span)
 {
-    uint64_t marked = 0;
+    uint64_t kept = 0;
     for (uint32_t w = 0; w < span->touched; w++)
-        marked |= span->marks[w];
+        kept |= (sh_span_word(span, w, SH_CELL_LIVE) & span->marks[w]) |
+                sh_span_word(span, w, SH_CELL_HELD);
     /* As in heaps/cache.c: who releases a span takes `queued`. */
-    return !marked && !sh_exchange_seq_cst(&span->queued, 1u);
+    return !kept && !sh_exchange_seq_cst(&span->queued, 1u);
 }
 
 /* Until a span with dead cells is swept, frees take the slow path, which sees a stale
@@ -194,8 +199,7 @@ static void guard_dead_cells(struct sh_span *span)
 {
     uint64_t dead = 0;
     for (uint32_t w = 0; w < span->touched; w++)
-        dead |= sh_load_relaxed(&span->words[w].alloc) & ~span->marks[w] &
-                ~sh_span_tail(span, w);
+        dead |= sh_span_word(span, w, SH_CELL_LIVE) & ~span->marks[w];
     if (dead)
         sh_or_seq_cst(&span->owner, SH_OWNER_SLOW);
 }
@@ -205,8 +209,8 @@ SH_NO_SANITIZE
 static void condemn(struct sh_span *span)
 {
     struct sh_cache *owner = sh_span_owner(span);
-    for (uint32_t w = 0; w < span->touched; w++)
-        sh_store_relaxed(&span->words[w].alloc, sh_span_tail(span, w));
+    for (uint32_t cell = 0; cell < span->cell_count; cell++)
+        sh_cell_set(span, cell, SH_CELL_FREE);
     if (owner)
         sh_cache_unlist(owner, span);
     span->list = SH_LIST_DEAD;
@@ -230,26 +234,9 @@ static void bury_span(struct sh_span *span)
         guard_dead_cells(span);
 }
 
-/* The cells of rounds count as marked: they may be handed out before the sweep, and
- * until then their spans stay. */
-SH_NO_SANITIZE
-static void mark_rounds(struct sh_cache *cache)
-{
-    for (unsigned kind = SH_KIND_SCAN; kind < SH_KIND_COUNT; kind++) {
-        for (unsigned c = 0; c < SH_CLASS_COUNT; c++) {
-            for (struct sh_round *round = cache->bins[kind][c].top; round->cell;
-                 round--) {
-                struct sh_span *span = sh_page_map_lookup(round->cell);
-                span->marks[round->word - span->words] |= round->bit;
-            }
-        }
-    }
-}
-
 /* From here on spans of collected kinds are due to be swept. */
 static void end_epoch(void)
 {
-    each_cache(mark_rounds);
     for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
         bury_span(span);
     sh_add_relaxed(&sh_epoch, 1u);

@@ -36,8 +36,7 @@ static char head_character(const struct sh_span *span)
 static char block_character(struct sh_span *span, uintptr_t at)
 {
     uint32_t cell = sh_span_cell_of(span, at);
-    if (cell >= span->cell_count ||
-        !(sh_span_live(span, cell / 64) & sh_cell_bit(cell)))
+    if (cell >= span->cell_count || !sh_cell_is_live(span, cell))
         return '.';
     return at == sh_span_cell(span, cell) ? head_character(span) : '=';
 }

@@ -193,7 +193,7 @@ static void *hand_out(struct sh_span *span, const struct sh_request *request)
     size_t bytes = span->cell_size;
     span->touched = 1;
     span->epoch = sh_load_relaxed(&sh_epoch);
-    sh_or_relaxed(&span->words[0].alloc, (uint64_t)1);
+    sh_cell_set(span, 0, SH_CELL_LIVE);
     if (request->kind != SH_KIND_EXPLICIT)
         sh_pace_taken_large(bytes);
     sh_critical_leave();
@@ -331,8 +331,7 @@ SH_INLINE enum sh_found find(const void *p, struct sh_cell *cell)
     *cell = (struct sh_cell){.span = span, .index = index};
     if (!exact)
         return SH_FOUND_INTERIOR;
-    bool live = sh_span_live(span, index / 64) & sh_cell_bit(index);
-    return live ? SH_FOUND_LIVE : SH_FOUND_DEAD;
+    return sh_cell_is_live(span, index) ? SH_FOUND_LIVE : SH_FOUND_DEAD;
 }
 
 enum sh_found sh_cell_find(const void *p, struct sh_cell *cell)
@@ -363,7 +362,8 @@ size_t sh_heap_usable(const void *p, const char *call)
 /* The one cell of a large or huge span: anyone may free it, once. */
 static bool free_whole(struct sh_span *span)
 {
-    if (!(sh_and_seq_cst(&span->words[0].alloc, ~(uint64_t)1) & 1))
+    uint8_t state = SH_CELL_LIVE;
+    if (!sh_cas_seq_cst(&span->states[0], &state, (uint8_t)SH_CELL_FREE))
         return false;
     sh_run_give(span);
     return true;

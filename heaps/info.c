@@ -38,7 +38,7 @@ static void walk_span(struct walk *walk, struct sh_span *span)
         return;
     }
     for (uint32_t cell = 0; cell < span->cell_count; cell++) {
-        bool live = sh_span_live(span, cell / 64) & sh_cell_bit(cell);
+        bool live = sh_cell_is_live(span, cell);
         (live ? pass_live : pass_free)(walk, span->cell_size);
     }
     /* What is left behind the last cell is nobody's. */

@@ -66,7 +66,8 @@ SH_INLINE bool pop(struct sh_marker *marker, struct sh_mark_item *item)
     return true;
 }
 
-/* Marks the cell that the word points into, if it does. */
+/* Marks the cell that the word points into, if it does: what is not live has its mark
+ * already. */
 SH_NO_SANITIZE
 SH_INLINE void mark_word(struct sh_marker *marker, uintptr_t word)
 {
@@ -78,7 +79,7 @@ SH_INLINE void mark_word(struct sh_marker *marker, uintptr_t word)
     uint32_t cell = sh_span_cell_of(span, word);
     uint32_t w = cell / 64;
     uint64_t bit = sh_cell_bit(cell);
-    if ((span->marks[w] & bit) || !(sh_word_live(&span->words[w]) & bit))
+    if (span->marks[w] & bit)
         return;
     span->marks[w] |= bit;
     marker->live_bytes += span->cell_size;
@@ -144,7 +145,7 @@ static void rescan_span(struct sh_marker *marker, struct sh_span *span)
     if (span->kind != SH_KIND_SCAN)
         return;
     for (uint32_t w = 0; w < span->touched; w++) {
-        uint64_t cells = span->marks[w] & sh_word_live(&span->words[w]);
+        uint64_t cells = span->marks[w] & sh_span_word(span, w, SH_CELL_LIVE);
         for (; cells; cells &= cells - 1) {
             uintptr_t start = sh_span_cell(span, w * 64 + sh_ctz64(cells));
             scan_words(marker, start, start + span->cell_size);

@@ -60,27 +60,22 @@ void sh_remote_pass_on(struct sh_cache *cache)
     }
 }
 
-/* Names a word whose remote bits were none before, so that the owner looks there. */
-static SH_NOINLINE void name_word(struct sh_span *span, uint32_t w)
+/* Names the word of a REMOTE cell, unless it is named, so that the owner looks there. */
+SH_INLINE void name_word(struct sh_span *span, uint32_t w)
 {
-    sh_or_seq_cst(&span->remote_words, (uint64_t)1 << w);
+    uint64_t bit = (uint64_t)1 << w;
+    if (!(sh_load_seq_cst(&span->remote_words) & bit))
+        sh_or_seq_cst(&span->remote_words, bit);
 }
 
-/* ORs the bit into a word that read `old`. False: it was set already. */
-SH_INLINE bool or_remote(struct sh_span *span, uint32_t cell, uint64_t old)
+SH_INLINE bool free_remotely(struct sh_span *span, uint32_t cell)
 {
-    struct sh_word *word = sh_span_word_of(span, cell);
-    uint64_t bit = sh_cell_bit(cell), tail = 0;
-    /* The last word has set bits past the last cell. Looked at before the OR, after
-     * which the span's life may end. */
-    if (SH_UNLIKELY(cell / 64 == span->cell_count / 64))
-        tail = sh_span_tail(span, cell / 64);
-    do {
-        if (SH_UNLIKELY(old & bit))
-            return false;
-    } while (SH_UNLIKELY(!sh_cas_weak_seq_cst(&word->remote, &old, old | bit)));
-    if (SH_UNLIKELY(!(old & ~tail)))
-        name_word(span, cell / 64);
+    uint8_t state = SH_CELL_LIVE;
+    if (SH_UNLIKELY(
+            !sh_cas_seq_cst(&span->states[cell], &state, (uint8_t)SH_CELL_REMOTE)))
+        return false;
+    /* From here on the span's life may end. */
+    name_word(span, cell / 64);
     if (SH_UNLIKELY(!sh_load_seq_cst(&span->queued)))
         notify(span);
     return true;
@@ -88,8 +83,7 @@ SH_INLINE bool or_remote(struct sh_span *span, uint32_t cell, uint64_t old)
 
 bool sh_remote_free(struct sh_span *span, uint32_t cell)
 {
-    struct sh_word *word = sh_span_word_of(span, cell);
-    return or_remote(span, cell, sh_load_relaxed(&word->remote));
+    return free_remotely(span, cell);
 }
 
 bool sh_remote_give(void *p)
@@ -104,36 +98,11 @@ bool sh_remote_give(void *p)
     if (SH_UNLIKELY(!exact || !owner || (owner & SH_OWNER_SLOW) ||
                     (sh_tls.self && (uintptr_t)sh_tls.self->cache == owner)))
         return false;
-    struct sh_word *word = sh_span_word_of(span, cell);
-    uint64_t remote = sh_load_relaxed(&word->remote);
-    if (SH_UNLIKELY(!(sh_load_relaxed(&word->alloc) & ~remote & sh_cell_bit(cell))))
-        return false;
     sh_critical_enter();
-    bool freed = or_remote(span, cell, remote);
+    bool freed = free_remotely(span, cell);
     sh_critical_leave();
     SH_KEEP(p);
     return freed;
-}
-
-/*
- * Clears alloc first and remote after, so that a cell never looks live in between. Bits
- * that come meanwhile found the word not empty and did not name it: they are taken too.
- */
-static uint32_t take_word(struct sh_span *span, uint32_t w)
-{
-    struct sh_word *word = &span->words[w];
-    uint64_t tail = sh_span_tail(span, w);
-    uint64_t freed = sh_load_seq_cst(&word->remote) & ~tail;
-    uint32_t count = 0;
-    while (freed) {
-        uint64_t alloc = sh_load_relaxed(&word->alloc);
-        SH_CHECK1((alloc & freed) == freed);
-        sh_store_relaxed(&word->alloc, alloc & ~freed);
-        span->held[w] &= ~freed;
-        count += sh_popcount64(freed);
-        freed = sh_and_seq_cst(&word->remote, ~freed) & ~tail & ~freed;
-    }
-    return count;
 }
 
 uint32_t sh_remote_take(struct sh_span *span)
@@ -144,8 +113,12 @@ uint32_t sh_remote_take(struct sh_span *span)
     uint32_t count = 0;
     /* A notice that came late may name words that this life does not have. */
     words &= sh_low_bits64(sh_span_words(span));
-    for (; words; words &= words - 1)
-        count += take_word(span, sh_ctz64(words));
+    for (; words; words &= words - 1) {
+        uint32_t w = sh_ctz64(words);
+        uint64_t freed = sh_span_word(span, w, SH_CELL_REMOTE);
+        sh_span_free_word(span, w, freed);
+        count += sh_popcount64(freed);
+    }
     return count;
 }
 

@@ -9,8 +9,8 @@
 
 static size_t descriptor_bytes(size_t cells)
 {
-    size_t words = sh_span_table_words(cells);
-    return sizeof(struct sh_span) + words * (sizeof(struct sh_word) + 2 * sizeof(uint64_t));
+    return sizeof(struct sh_span) +
+           sh_span_table_words(cells) * (64 + sizeof(uint64_t));
 }
 
 struct sh_span *sh_span_new(size_t cells)
@@ -48,15 +48,12 @@ void sh_span_delete(struct sh_span *span)
 static void setup_tables(struct sh_span *span, size_t cells)
 {
     size_t words = sh_span_table_words(cells);
-    span->marks = (uint64_t *)(void *)(span->words + words);
+    /* Nobody else looks at these yet. */
+    char *states = (char *)(uintptr_t)span->states;
+    memset(states, SH_CELL_FREE, cells);
+    memset(states + cells, SH_CELL_NONE, words * 64 - cells);
+    span->marks = (uint64_t *)(void *)(states + words * 64);
     memset(span->marks, 0, words * sizeof *span->marks);
-    span->held = span->marks + words;
-    for (uint32_t w = 0; w < words; w++) {
-        uint64_t tail = sh_span_tail(span, w);
-        sh_store_relaxed(&span->words[w].alloc, tail);
-        sh_store_relaxed(&span->words[w].remote, tail);
-        span->held[w] = tail;
-    }
 }
 
 void sh_span_setup(struct sh_span *span, uintptr_t base, size_t cell_size, size_t cells)
@@ -90,14 +87,15 @@ void sh_span_valid(struct sh_span *span)
     SH_CHECK1(span->cell_size == sh_size_classes[span->class_index].size);
     SH_CHECK1((size_t)span->cell_count * span->cell_size <= span->pages * SH_PAGE_SIZE);
     SH_CHECK1(span->touched <= sh_span_words(span));
+    uint32_t used = 0;
     for (uint32_t w = 0; w < sh_span_table_words(span->cell_count); w++) {
-        uint64_t tail = sh_span_tail(span, w);
-        SH_CHECK1((sh_load_relaxed(&span->words[w].alloc) & tail) == tail);
-        SH_CHECK1((sh_load_relaxed(&span->words[w].remote) & tail) == tail);
-        SH_CHECK1((span->held[w] & tail) == tail);
-        if (w >= span->touched) {
-            SH_CHECK1(sh_load_relaxed(&span->words[w].alloc) == tail);
-            SH_CHECK1(span->held[w] == tail);
-        }
+        uint64_t free = sh_span_word(span, w, SH_CELL_FREE);
+        uint64_t none = sh_span_word(span, w, SH_CELL_NONE);
+        SH_CHECK1(none == ~sh_low_bits64((unsigned)sh_min(64,
+                              span->cell_count - sh_min(w * 64, span->cell_count))));
+        if (w >= span->touched)
+            SH_CHECK1(~free == none);
+        used += sh_popcount64(~(free | none));
     }
+    SH_CHECK1(used == span->used);
 }

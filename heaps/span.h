@@ -6,19 +6,25 @@
  *
  *   struct sh_span                                            in metadata memory
  *     header
- *     words  { alloc, remote } { alloc, remote } ...          64 cells a word
- *     marks  mark, mark, ...
- *     held   held, held, ...
+ *     states   a byte a cell
+ *     marks    a bit a cell, 64 a word
  *
- *   alloc    the cell is handed out.                 written by the owner (see below)
- *   remote   freed by a thread that is not the owner, not yet taken back.  atomic OR
- *   mark     reached in the last collection          written by markers, world stopped
- *   held     handed out, or a round of its owner's magazine      the owner's slow paths
+ *   state    who has the cell: enum sh_cell_state         written by the owner; by anyone
+ *                                                         from LIVE to REMOTE
+ *   mark     reached in the last collection               written with the world stopped
  *   final    has a finaliser · weak  weakly referenced         atomic OR and AND; rare
  *
- * A cell is live when `alloc & ~remote` has its bit: exact at any time, with no look
- * at any cache. There is always at least one bit more than cells; the bits past the
- * last cell are set in alloc, remote and held for good, so that no test needs a bound.
+ *            refill           malloc            free by another thread
+ *      FREE ---------> HELD ----------> LIVE ------------------------> REMOTE
+ *        ^              ^ \    free      |                                |
+ *        |       unload |  `------------'                                 |
+ *        `--------------'<------------------------------------------------' taken back
+ *
+ * A cell is live when its state says so: exact at any time, with no look at any cache. A
+ * byte is stored by one thread at a time without reading its neighbours, so that no
+ * store, however late, changes what another thread or the collector did to another
+ * cell. There is always at least one byte more than cells; those past the last cell say
+ * NONE for good, so that no test needs a bound.
  *
  * The owner of a small span is a cache (heaps/cache.h): a thread's, or the shared one
  * under its lock. Large and huge objects have a span of their own with one cell, no
@@ -64,32 +70,38 @@ enum sh_span_list {
     SH_LIST_COUNT
 };
 
-struct sh_word {
-    _Atomic uint64_t alloc;
-    _Atomic uint64_t remote;
+enum sh_cell_state {
+    SH_CELL_FREE,   /* in its span */
+    SH_CELL_HELD,   /* free, in its owner's magazine */
+    SH_CELL_LIVE,   /* handed out */
+    SH_CELL_REMOTE, /* freed by another thread, not yet taken back */
+    SH_CELL_NONE,   /* no cell */
 };
+
+typedef _Atomic uint8_t sh_cell_byte;
 
 struct sh_cache;
 struct sh_area;
 
 struct sh_span {
     /* Read by every free and by the marker; written at birth, `owner` at adoption. */
-    uintptr_t base;      /* of cell 0 */
-    uint64_t reciprocal; /* 0 where there is one cell */
-    uint32_t cell_count;
+    uintptr_t base;          /* of cell 0 */
+    uint64_t reciprocal;     /* 0 where there is one cell */
     _Atomic uintptr_t owner; /* a struct sh_cache *, or'ed with SH_OWNER_SLOW */
-    size_t cell_size;        /* bytes; of a free run 0 */
+    uint32_t cell_count;
+    uint16_t bin_offset; /* of its bin in its owner's cache, bytes */
+    uint8_t kind, state;
     uint64_t *marks;
+    size_t cell_size;                       /* bytes; of a free run 0 */
     _Atomic(_Atomic uint64_t *) final_bits; /* NULL until first needed */
     _Atomic(_Atomic uint64_t *) weak_bits;
-    uint8_t kind, state, class_index;
-    uint16_t bin_offset; /* of its bin in its owner's cache, bytes */
+    uint8_t class_index;
     bool pinned; /* a user's area lies in the object: see heaps/area.h */
     bool zeroed; /* the pages read as zero (runs; large objects at birth) */
 
     /* Written by the owner, in its slow paths. */
-    SH_ALIGNED(SH_CACHE_LINE) uint64_t *held;
-    uint32_t used;               /* held cells */
+    SH_ALIGNED(SH_CACHE_LINE)
+    uint32_t used;               /* cells that are not FREE */
     uint32_t wake;               /* `used` at which the span changes its list */
     uint64_t pass;               /* words with free cells still to visit */
     uint32_t touched;            /* words ever taken from: [0, touched) */
@@ -100,7 +112,7 @@ struct sh_span {
 
     /* Written by threads that free remotely. */
     SH_ALIGNED(SH_CACHE_LINE)
-    _Atomic uint64_t remote_words; /* words with remote bits */
+    _Atomic uint64_t remote_words; /* words with REMOTE cells */
     _Atomic uint32_t queued; /* linked in an inbox, or about to be; cleared only by
                               * who unlinked it */
     struct sh_span *inbox_next;
@@ -111,7 +123,7 @@ struct sh_span {
     size_t pages;
     size_t room; /* cells that its table has room for; set by sh_span_new */
 
-    SH_ALIGNED(SH_CACHE_LINE) struct sh_word words[];
+    SH_ALIGNED(SH_CACHE_LINE) sh_cell_byte states[];
 };
 
 /* In `owner`: every free goes the slow way, for the span has final or weak bits, or dead
@@ -135,15 +147,29 @@ SH_INLINE size_t sh_span_table_words(size_t cells)
     return cells / 64 + 1;
 }
 
-/* The bits of word w past the last cell. */
-SH_INLINE uint64_t sh_span_tail(const struct sh_span *span, uint32_t w)
+SH_INLINE uint8_t sh_cell_state(const struct sh_span *span, uint32_t cell)
 {
-    return w < span->cell_count / 64 ? 0 : ~sh_low_bits64(span->cell_count % 64);
+    return sh_load_relaxed(&span->states[cell]);
 }
 
-SH_INLINE uint64_t sh_word_live(struct sh_word *word)
+SH_INLINE void sh_cell_set(
+    struct sh_span *span, uint32_t cell, enum sh_cell_state state)
 {
-    return sh_load_relaxed(&word->alloc) & ~sh_load_relaxed(&word->remote);
+    sh_store_relaxed(&span->states[cell], (uint8_t)state);
+}
+
+/* The cells of word w in that state, a bit each. */
+SH_INLINE uint64_t sh_span_word(
+    const struct sh_span *span, uint32_t w, enum sh_cell_state state)
+{
+    return sh_bytes_equal(&span->states[w * 64], (uint8_t)state);
+}
+
+/* Those cells of word w become FREE. */
+SH_INLINE void sh_span_free_word(struct sh_span *span, uint32_t w, uint64_t cells)
+{
+    for (; cells; cells &= cells - 1)
+        sh_cell_set(span, w * 64 + sh_ctz64(cells), SH_CELL_FREE);
 }
 
 /* The number of the cell that holds `address`, an address within the span. */
@@ -161,14 +187,6 @@ SH_INLINE uintptr_t sh_span_cell(const struct sh_span *span, uint32_t cell)
 SH_INLINE uint64_t sh_cell_bit(uint32_t cell)
 {
     return (uint64_t)1 << (cell % 64);
-}
-
-/* The word of a cell: words[cell / 64], in two instructions. */
-SH_INLINE struct sh_word *sh_span_word_of(struct sh_span *span, uint32_t cell)
-{
-    _Static_assert(sizeof(struct sh_word) == 16, "64 cells are 16 bytes of table");
-    return (
-        struct sh_word *)(void *)((char *)span->words + ((cell >> 2) & ~(uint32_t)15));
 }
 
 SH_INLINE bool sh_span_collected(const struct sh_span *span)

@@ -6,11 +6,11 @@
 #include "heaps/remote.h"
 #include "lib/check.h"
 
-static void sweep_table(_Atomic(_Atomic uint64_t *) *table, uint32_t w, uint64_t alloc)
+static void sweep_table(_Atomic(_Atomic uint64_t *) *table, uint32_t w, uint64_t kept)
 {
     _Atomic uint64_t *bits = sh_load_acquire(table);
     if (bits)
-        sh_and_relaxed(&bits[w], alloc);
+        sh_and_relaxed(&bits[w], kept);
 }
 
 static bool has_tables(struct sh_span *span)
@@ -18,16 +18,16 @@ static bool has_tables(struct sh_span *span)
     return sh_load_seq_cst(&span->final_bits) || sh_load_seq_cst(&span->weak_bits);
 }
 
+/* Returns how many cells are in use. */
 static uint32_t sweep_word(struct sh_span *span, uint32_t w)
 {
-    struct sh_word *word = &span->words[w];
-    uint64_t tail = sh_span_tail(span, w);
-    uint64_t alloc = sh_load_relaxed(&word->alloc) & (span->marks[w] | tail);
-    sh_store_relaxed(&word->alloc, alloc);
-    sweep_table(&span->final_bits, w, alloc);
-    sweep_table(&span->weak_bits, w, alloc);
-    span->held[w] &= span->marks[w] | tail;
-    return sh_popcount64(span->held[w] & ~tail);
+    uint64_t dead = sh_span_word(span, w, SH_CELL_LIVE) & ~span->marks[w];
+    sh_span_free_word(span, w, dead);
+    sweep_table(&span->final_bits, w, ~dead);
+    sweep_table(&span->weak_bits, w, ~dead);
+    uint64_t unused =
+        sh_span_word(span, w, SH_CELL_FREE) | sh_span_word(span, w, SH_CELL_NONE);
+    return sh_popcount64(~unused);
 }
 
 /* Only the owner asks for the flag, and it is here; others may set it, after their table. */
@@ -58,7 +58,8 @@ void sh_span_sweep(struct sh_span *span)
 bool sh_span_is_empty(struct sh_span *span)
 {
     for (uint32_t w = 0; w < span->touched; w++)
-        if (sh_load_relaxed(&span->words[w].alloc) & ~sh_span_tail(span, w))
+        if (~(sh_span_word(span, w, SH_CELL_FREE) |
+                sh_span_word(span, w, SH_CELL_NONE)))
             return false;
     return true;
 }

@@ -3,7 +3,7 @@
  * Sweeping: what a collection did not reach is free.
  *
  * A span of a collected kind is swept by its owner before anything is handed out of it
- * again, `alloc &= mark` a word; what is left over is done when the next collection
+ * again: what is live and has no mark is free; what is left over is done when the next collection
  * begins. Until then a cell that the collection did not reach counts as dead
  * (sh_span_live). No locks: the owner in a critical section, or the world stopped.
  */
@@ -30,8 +30,16 @@ SH_INLINE void sh_span_sweep_if_due(struct sh_span *span)
 /* The live cells of word w, those waiting to be swept left out. */
 SH_INLINE uint64_t sh_span_live(struct sh_span *span, uint32_t w)
 {
-    uint64_t live = sh_word_live(&span->words[w]);
+    uint64_t live = sh_span_word(span, w, SH_CELL_LIVE);
     return SH_UNLIKELY(sh_span_sweep_due(span)) ? live & span->marks[w] : live;
+}
+
+/* The same of one cell. */
+SH_INLINE bool sh_cell_is_live(const struct sh_span *span, uint32_t cell)
+{
+    return sh_cell_state(span, cell) == SH_CELL_LIVE &&
+           SH_LIKELY(!sh_span_sweep_due(span) ||
+                     (span->marks[cell / 64] & sh_cell_bit(cell)));
 }
 
 /* No cell is handed out. The owner, or the world stopped. */

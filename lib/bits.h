@@ -6,6 +6,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include "lib/atomic.h"
 #include "lib/compiler.h"
@@ -14,65 +17,6 @@
 SH_INLINE unsigned sh_ctz64(uint64_t w)
 {
     return (unsigned)__builtin_ctzll(w);
-}
-
-/*
- * The same, and clearing and testing a bit, in single instructions where the compiler
- * would take several: for fast paths. Bit numbers count modulo 64.
- */
-#if defined(__x86_64__)
-SH_INLINE uint64_t sh_ctz64_fast(uint64_t w)
-{
-    uint64_t index;
-    __asm__("rep bsf %1, %0" : "=r"(index) : "r"(w) : "cc");
-    return index;
-}
-
-/* Clears the bit; whether it was set. */
-SH_INLINE bool sh_bit_clear(uint64_t *w, uint64_t bit)
-{
-    bool was;
-    __asm__("btr %2, %0" : "+r"(*w), "=@ccc"(was) : "r"(bit));
-    return was;
-}
-
-SH_INLINE bool sh_bit_test(uint64_t w, uint64_t bit)
-{
-    bool is;
-    __asm__("bt %2, %1" : "=@ccc"(is) : "r"(w), "r"(bit));
-    return is;
-}
-#else
-SH_INLINE uint64_t sh_ctz64_fast(uint64_t w)
-{
-    return (uint64_t)__builtin_ctzll(w);
-}
-
-SH_INLINE bool sh_bit_clear(uint64_t *w, uint64_t bit)
-{
-    uint64_t mask = (uint64_t)1 << (bit % 64);
-    bool was = *w & mask;
-    *w &= ~mask;
-    return was;
-}
-
-SH_INLINE bool sh_bit_test(uint64_t w, uint64_t bit)
-{
-    return w >> (bit % 64) & 1;
-}
-#endif
-
-/*
- * ORs into a word that only this thread writes, and others read: a load and a store, or
- * one instruction where there is one for it, which a signal cannot divide.
- */
-SH_INLINE void sh_bits_set(_Atomic uint64_t *w, uint64_t bits)
-{
-#if defined(__x86_64__) && !SH_TSAN
-    __asm__ volatile("orq %1, %0" : "+m"(*w) : "r"(bits) : "cc");
-#else
-    sh_store_relaxed(w, sh_load_relaxed(w) | bits);
-#endif
 }
 
 /* Index of the highest set bit; w is not 0. */
@@ -92,6 +36,27 @@ SH_INLINE unsigned sh_popcount64(uint64_t w)
     w = (w + (w >> 4)) & 0x0f0f0f0f0f0f0f0fu;
     return (unsigned)((w * 0x0101010101010101u) >> 56);
 #endif
+}
+
+/*
+ * Which of 64 bytes at an aligned address are `value`. Others may write them meanwhile:
+ * each is read once, at some moment of the call.
+ */
+SH_INLINE uint64_t sh_bytes_equal(const _Atomic uint8_t *bytes, uint8_t value)
+{
+    uint64_t equal = 0;
+#if defined(__SSE2__) && !SH_TSAN
+    const __m128i *at = (const __m128i *)(const void *)bytes;
+    __m128i wanted = _mm_set1_epi8((char)value);
+    for (unsigned i = 0; i < 4; i++) {
+        __m128i same = _mm_cmpeq_epi8(_mm_load_si128(at + i), wanted);
+        equal |= (uint64_t)(unsigned)_mm_movemask_epi8(same) << (i * 16);
+    }
+#else
+    for (unsigned i = 0; i < 64; i++)
+        equal |= (uint64_t)(sh_load_relaxed(&bytes[i]) == value) << i;
+#endif
+    return equal;
 }
 
 /* The n lowest bits; n is at most 64. */
