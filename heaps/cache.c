@@ -465,6 +465,24 @@ void *sh_cache_refill(
     return sh_bin_take(bin);
 }
 
+static void put_away(struct sh_cache *cache, enum sh_kind kind, unsigned c)
+{
+    struct sh_depot *depot = &cache->depots[kind][c];
+    struct sh_span *span = depot->current;
+    sh_cache_unload(cache, kind, c, 0);
+    depot->current = NULL;
+    if (span)
+        place(cache, span);
+}
+
+void sh_cache_put_away(struct sh_cache *cache)
+{
+    sh_remote_drain(cache);
+    for (unsigned kind = 0; kind < SH_KIND_COUNT; kind++)
+        for (unsigned c = 0; c < SH_CLASS_COUNT; c++)
+            put_away(cache, (enum sh_kind)kind, c);
+}
+
 /* ---- Caches ---- */
 
 void sh_cache_select(struct sh_thread *self)
@@ -480,6 +498,7 @@ static void init_bin(struct sh_bin *bin, struct sh_depot *depot, unsigned c)
     *depot = (struct sh_depot){.magazine = magazine};
     *bin = (struct sh_bin)EMPTY_BIN;
     if (magazine) {
+        magazine[0].cell = 0; /* who made it may have been forked away just then */
         bin->top = magazine;
         set_limit(depot, bin, c);
     }

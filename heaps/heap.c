@@ -248,6 +248,14 @@ static void *try_alloc(const struct sh_request *request, bool last)
     return alloc_large(request);
 }
 
+/* What the thread keeps for its next allocations can be of use to this one. */
+static void put_away(void)
+{
+    struct sh_cache *cache = enter_cache();
+    sh_cache_put_away(cache);
+    leave_cache(cache);
+}
+
 /* Pages that a new area needs to serve the request. */
 static size_t pages_to_grow(const struct sh_request *request)
 {
@@ -266,8 +274,10 @@ static void *alloc_or_grow(const struct sh_request *request)
         void *p = try_alloc(request, false);
         if (p)
             return p;
-        if (!sh_heap_grow(pages_to_grow(request), seen))
+        if (!sh_heap_grow(pages_to_grow(request), seen)) {
+            put_away();
             return try_alloc(request, true);
+        }
     }
 }
 

@@ -126,6 +126,26 @@ static void of_mixed_sizes_too(void **unused)
     in_child(fill_of_mixed_sizes);
 }
 
+static void fill_after_another_size(void *unused)
+{
+    size_t bytes = 64 * KIB;
+    char *start = begin(bytes);
+    for (size_t size = 16; size <= 4096; size *= 2) {
+        size_t here = fill_with(size, start, bytes);
+        if (here < bytes * 9 / 10)
+            fprintf(stderr, "%zu-byte cells fill %zu of %zu bytes\n", size, here, bytes);
+        MUST(here >= bytes * 9 / 10);
+        for (size_t i = 0; i < here / size; i++)
+            gc_free(held[i]);
+    }
+}
+
+/* Nothing that was freed is kept back for its size where memory runs out. */
+static void what_one_size_frees_another_gets(void **unused)
+{
+    in_child(fill_after_another_size);
+}
+
 /* ---- Full ---- */
 
 static _Atomic unsigned finalised;
@@ -403,6 +423,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nine_tenths_of_64_kib_hold_cells),
         cmocka_unit_test(of_mixed_sizes_too),
+        cmocka_unit_test(what_one_size_frees_another_gets),
         cmocka_unit_test(a_full_heap_collects_then_fails),
         cmocka_unit_test(more_is_added),
         cmocka_unit_test(the_heap_grows_by_the_rule),
