@@ -100,7 +100,7 @@ static void what_ones_own_frames_drop_is_collected(void **unused)
     make_here();
     clear_stack();
     gc_collect();
-    /* What the window holds of them is swept when it is next used. */
+    /* Its current span is swept when that is next used. */
     assert_in_range(count_live(&batch), 0, SLACK);
 }
 

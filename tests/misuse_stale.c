@@ -70,8 +70,8 @@ static void by_another_thread(void **unused)
     expect_end(free_elsewhere, p, DOUBLE_FREE, "gc_free", p, (size_t)64);
 }
 
-/* Those of the window, too, whose free cells are handed out next. */
-static void of_the_window(void **unused)
+/* Those of the current span, too, whose other cells lie in the magazine. */
+static void of_the_current_span(void **unused)
 {
     void *p = collect_and_pick(64, true);
     for (size_t i = 0; i < BATCH; i++) {
@@ -97,7 +97,7 @@ int main(void)
         cmocka_unit_test(of_this_thread),
         cmocka_unit_test(of_an_ended_thread),
         cmocka_unit_test(by_another_thread),
-        cmocka_unit_test(of_the_window),
+        cmocka_unit_test(of_the_current_span),
         cmocka_unit_test(after_gc_sweep_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * heaps/cache.h: bins, windows, the lists of full and available spans, release and
- * adoption. Each test looks at the cache of a thread of its own.
+ * heaps/cache.h: bins, refills, the lists of full and available spans, release and
+ * adoption. Each test looks at the cache of a thread of its own. What magazines do with
+ * many cells is unit_magazine.c's.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -35,9 +36,28 @@ static struct sh_bin *bin_of(enum sh_kind kind, size_t size)
     return &cache()->bins[kind][class_of(size)];
 }
 
+static struct sh_depot *depot_of(enum sh_kind kind, size_t size)
+{
+    return &cache()->depots[kind][class_of(size)];
+}
+
+static struct sh_span *current(enum sh_kind kind, size_t size)
+{
+    return depot_of(kind, size)->current;
+}
+
 static struct sh_span *list(enum sh_kind kind, size_t size, enum sh_span_list which)
 {
-    return cache()->lists[kind][class_of(size)].head[which];
+    return depot_of(kind, size)->head[which];
+}
+
+/* Rounds go back to their spans, but the newest; empty spans to the heap. */
+static void unload(enum sh_kind kind, size_t size, size_t keep)
+{
+    sh_critical_enter();
+    sh_cache_unload(cache(), kind, class_of(size), keep);
+    sh_cache_give_back(sh_cache_detach_dead(cache()));
+    sh_critical_leave();
 }
 
 static size_t length(struct sh_span *head)
@@ -68,18 +88,20 @@ static void with_fresh_cache(void (*test)(void))
     in_thread(routine, &test);
 }
 
-/* ---- Bins and windows ---- */
+/* ---- Bins and refills ---- */
 
 static void look_at_fresh(void)
 {
     MUST(cache() && sh_my_cache == cache());
     for (unsigned kind = 0; kind < SH_KIND_COUNT; kind++) {
         for (size_t size = 1; size <= SH_SMALL_MAX; size = size * 2 + 1) {
-            MUST(!bin_of((enum sh_kind)kind, size)->span);
+            MUST(!current((enum sh_kind)kind, size));
             MUST(!sh_cache_take((enum sh_kind)kind, size));
         }
     }
-    MUST(sh_empty_cache.bins[0][0].cells == 0);
+    /* An empty magazine that is full: neither malloc nor free has its way there. */
+    struct sh_bin *bin = &sh_empty_cache.bins[0][0];
+    MUST(bin->top->cell == 0 && bin->top == bin->limit);
 }
 
 static void a_fresh_cache_misses(void **unused)
@@ -87,48 +109,58 @@ static void a_fresh_cache_misses(void **unused)
     with_fresh_cache(look_at_fresh);
 }
 
-static void open_first(void)
+static void fill_first(void)
 {
     void *p = sh_malloc(SIZE);
     struct sh_bin *bin = bin_of(SH_KIND_EXPLICIT, SIZE);
+    struct sh_depot *depot = depot_of(SH_KIND_EXPLICIT, SIZE);
     struct sh_span *span = span_of(p);
-    MUST(bin->span == span && sh_span_owner(span) == cache());
+    unsigned refill = sh_size_classes[class_of(SIZE)].refill;
+    MUST(depot->current == span && sh_span_owner(span) == cache());
+    MUST((char *)cache() + span->bin_offset == (char *)bin);
     MUST(span->list == SH_LIST_NONE && span->wake == SH_WAKE_NEVER);
     MUST(span->kind == SH_KIND_EXPLICIT && span->class_index == class_of(SIZE));
-    MUST(span->window == bin->word && bin->cell_size == SIZE);
+    MUST(refill > 1 && bin->top == depot->magazine + refill - 1);
+    MUST(bin->limit == depot->magazine + sh_size_classes[class_of(SIZE)].magazine);
+    MUST(span->used >= refill);
     sh_span_valid(span);
     sh_free(p);
 }
 
 static void the_first_refill_takes_a_span(void **unused)
 {
-    with_fresh_cache(open_first);
+    with_fresh_cache(fill_first);
 }
 
-/* 64 cells of a window, lowest first, are handed out with no slow path between. */
-static void drain_window(void)
+/* What a refill took is handed out, the lowest first, with no slow path between. */
+static void drain_magazine(void)
 {
     size_t size = 64;
-    char *first = sh_malloc(size);
+    char *last = sh_malloc(size);
     struct sh_bin *bin = bin_of(SH_KIND_EXPLICIT, size);
-    uint64_t left = bin->cells;
-    MUST(sh_popcount64(left) == 63);
-    for (; left; left &= left - 1) {
+    struct sh_span *span = span_of(last);
+    uint32_t used = span->used;
+    MUST(bin->top - depot_of(SH_KIND_EXPLICIT, size)->magazine == 63);
+    while (bin->top->cell) {
+        struct sh_round round = *bin->top;
+        MUST(!(sh_load_relaxed(&round.word->alloc) & round.bit));
+        MUST(span->held[round.word - span->words] & round.bit);
         char *p = sh_cache_take(SH_KIND_EXPLICIT, size);
-        MUST(p == first + size * sh_ctz64(left));
-        MUST(sh_load_relaxed(&bin->word->alloc) & sh_cell_bit(sh_ctz64(left)));
+        MUST((uintptr_t)p == round.cell && p > last && span_of(p) == span);
+        MUST(sh_load_relaxed(&round.word->alloc) & round.bit);
+        last = p;
     }
     MUST(!sh_cache_take(SH_KIND_EXPLICIT, size));
-    MUST(sh_load_relaxed(&bin->word->alloc) == UINT64_MAX);
-    /* The next window is another word. */
-    struct sh_word *word = bin->word;
+    MUST(span->used == used);
+    sh_span_valid(span);
+    /* The next refill takes others. */
     char *p = sh_malloc(size);
-    MUST(bin->word != word && span_of(p) == span_of(first));
+    MUST(p > last && span_of(p) == span && span->used > used);
 }
 
-static void a_window_is_handed_out_cell_by_cell(void **unused)
+static void a_refill_is_handed_out_cell_by_cell(void **unused)
 {
-    with_fresh_cache(drain_window);
+    with_fresh_cache(drain_magazine);
 }
 
 /* A cell's bit and nothing else changes. */
@@ -141,12 +173,21 @@ static void set_and_clear(void)
     uint64_t before = sh_load_relaxed(&word->alloc);
     uint32_t cell = sh_span_cell_of(span_of(p[3]), (uintptr_t)p[3]);
     MUST(cell < 64);
+    struct sh_round *top = bin_of(SH_KIND_EXPLICIT, SIZE)->top;
+    uint32_t used = span_of(p[3])->used;
     MUST(sh_cache_give(p[3]));
+    MUST(bin_of(SH_KIND_EXPLICIT, SIZE)->top == top + 1);
+    MUST(top[1].cell == (uintptr_t)p[3] && top[1].word == word);
+    MUST(top[1].bit == sh_cell_bit(cell));
     MUST(sh_load_relaxed(&word->alloc) == (before & ~sh_cell_bit(cell)));
     MUST(!sh_cache_give(p[3])); /* free already */
     MUST(!sh_cache_give((char *)p[4] + 16));
     MUST(!sh_cache_give(NULL) && !sh_cache_give(&before));
     MUST(sh_load_relaxed(&word->alloc) == (before & ~sh_cell_bit(cell)));
+    MUST(bin_of(SH_KIND_EXPLICIT, SIZE)->top == top + 1);
+    /* It stays held, and counts as used. */
+    MUST(span_of(p[3])->used == used);
+    MUST(span_of(p[3])->held[0] & sh_cell_bit(cell));
 }
 
 static void freeing_clears_one_bit(void **unused)
@@ -190,13 +231,15 @@ static void fill_spans(void)
     struct sh_span *full = list(SH_KIND_EXPLICIT, SIZE, SH_LIST_FULL);
     MUST(full->used == full->cell_count);
     MUST(full->wake == full->cell_count - full->cell_count / 16);
-    /* It becomes available when a sixteenth of it is free, not before. */
+    /* It becomes available when a sixteenth of it is free, not before; what lies in the
+     * magazine is not free. */
     uint32_t freed = 0;
     for (size_t i = 0; i < n && freed < full->cell_count / 16; i++) {
         if (span_of(at[i]) != full)
             continue;
-        MUST(full->list == SH_LIST_FULL);
         sh_free(at[i]);
+        MUST(full->list == SH_LIST_FULL);
+        unload(SH_KIND_EXPLICIT, SIZE, 0);
         at[i] = NULL;
         freed++;
     }
@@ -204,13 +247,13 @@ static void fill_spans(void)
     MUST(list(SH_KIND_EXPLICIT, SIZE, SH_LIST_AVAILABLE) == full);
     /* And it is used before there is a new one. */
     size_t areas = sh_load_relaxed(&sh_heap_counts.free_pages);
-    bool current = false;
-    for (size_t i = 0; i < 2 * SPAN_CELLS && !current; i++) {
+    bool taken = false;
+    for (size_t i = 0; i < 2 * SPAN_CELLS && !taken; i++) {
         sh_malloc(SIZE);
-        current = bin_of(SH_KIND_EXPLICIT, SIZE)->span == full;
-        MUST(current || sh_load_relaxed(&sh_heap_counts.free_pages) == areas);
+        taken = current(SH_KIND_EXPLICIT, SIZE) == full;
+        MUST(taken || sh_load_relaxed(&sh_heap_counts.free_pages) == areas);
     }
-    MUST(current);
+    MUST(taken);
 }
 
 static void full_spans_wake_when_a_sixteenth_is_free(void **unused)
@@ -225,15 +268,26 @@ static void free_all(void)
     for (size_t i = 0; i < n; i++)
         at[i] = sh_malloc(SIZE);
     size_t before = sh_load_relaxed(&sh_heap_counts.free_pages);
-    struct sh_span *current = bin_of(SH_KIND_EXPLICIT, SIZE)->span;
+    struct sh_span *span = current(SH_KIND_EXPLICIT, SIZE);
     for (size_t i = 0; i < n; i++)
         sh_free(at[i]);
+    /* But for the current one, and one or two of which the magazine holds cells. */
     size_t after = sh_load_relaxed(&sh_heap_counts.free_pages);
-    MUST(after >= before + (n / SPAN_CELLS - 3) * 16);
-    MUST(bin_of(SH_KIND_EXPLICIT, SIZE)->span == current);
+    MUST(after >= before + (n / SPAN_CELLS - 4) * 16);
+    unload(SH_KIND_EXPLICIT, SIZE, 0);
+    after = sh_load_relaxed(&sh_heap_counts.free_pages);
+    MUST(after >= before + (n / SPAN_CELLS - 1) * 16);
+    MUST(current(SH_KIND_EXPLICIT, SIZE) == span && span->used == 0);
     MUST(length(list(SH_KIND_EXPLICIT, SIZE, SH_LIST_FULL)) == 0);
-    MUST(length(list(SH_KIND_EXPLICIT, SIZE, SH_LIST_AVAILABLE)) <= 1);
+    MUST(length(list(SH_KIND_EXPLICIT, SIZE, SH_LIST_AVAILABLE)) == 0);
     MUST(!cache()->dead);
+    /* Where memory runs out that one goes, too. */
+    sh_critical_enter();
+    sh_cache_put_away(cache());
+    sh_cache_give_back(sh_cache_detach_dead(cache()));
+    sh_critical_leave();
+    MUST(!current(SH_KIND_EXPLICIT, SIZE));
+    MUST(sh_load_relaxed(&sh_heap_counts.free_pages) == after + 16);
 }
 
 static void empty_spans_are_given_back_but_for_the_current(void **unused)
@@ -336,7 +390,9 @@ static void what_a_thread_leaves_is_the_shared_caches(void **unused)
     for (size_t i = 0; i < MANY; i += 4) {
         struct sh_span *span = span_of(at[i]);
         assert_ptr_equal(sh_span_owner(span), &sh_shared_cache);
-        assert_null(span->window);
+        /* The magazine was emptied. */
+        for (uint32_t w = 0; w < span->touched; w++)
+            assert_int_equal(span->held[w], sh_load_relaxed(&span->words[w].alloc));
         assert_true(span->list == SH_LIST_AVAILABLE || span->list == SH_LIST_FULL);
         sh_span_valid(span);
     }
@@ -423,7 +479,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_fresh_cache_misses),
         cmocka_unit_test(the_first_refill_takes_a_span),
-        cmocka_unit_test(a_window_is_handed_out_cell_by_cell),
+        cmocka_unit_test(a_refill_is_handed_out_cell_by_cell),
         cmocka_unit_test(freeing_clears_one_bit),
         cmocka_unit_test(kinds_and_classes_do_not_mix),
         cmocka_unit_test(full_spans_wake_when_a_sixteenth_is_free),

@@ -41,6 +41,7 @@ static void what_is_not_marked_is_free(void **unused)
     for (uint32_t cell = 0; cell < 256; cell++)
         assert_int_equal(is_handed_out(span, cell), cell < 200 && cell % 3 == 0);
     assert_int_equal(span->used, 67);
+    sh_span_valid(span);
     assert_false(sh_span_sweep_due(span));
     sh_run_give(span);
 }
@@ -135,6 +136,7 @@ static void remote_frees_are_taken(void **unused)
     assert_int_equal(sh_load_relaxed(&span->words[1].remote), 0);
     assert_int_equal(sh_load_relaxed(&span->remote_words), 0);
     assert_int_equal(span->used, 98);
+    sh_span_valid(span);
     sh_run_give(span);
 }
 
@@ -172,38 +174,106 @@ static void frees_are_fast_again_after_the_sweep(void **unused)
     sh_run_give(span);
 }
 
-/* ---- Windows ---- */
+/* ---- Magazines ---- */
 
 static struct sh_cache cache;
 
-/* Cells that a bin holds are free, count as used, and can be handed out after. */
-static void cells_of_the_window_stay_with_the_bin(void **unused)
+/* Cells of rounds are free, count as used, and can be handed out after. */
+static void rounds_stay_in_the_magazine(void **unused)
 {
     unsigned c = sh_size_class_of(320);
     sh_cache_init(&cache);
     struct sh_bin *bin = &cache.bins[SH_KIND_SCAN][c];
+    struct sh_depot *depot = &cache.depots[SH_KIND_SCAN][c];
     assert_non_null(sh_cache_refill(&cache, SH_KIND_SCAN, c, false));
     for (int i = 0; i < 9; i++)
         assert_non_null(sh_bin_take(bin));
-    struct sh_span *span = bin->span;
-    uint32_t in_bin = sh_popcount64(bin->cells);
-    assert_int_equal(span->used, in_bin + 10);
-    assert_ptr_equal(span->window, bin->word);
-    /* The second and third of ten live; and so does what the bin hands out. */
-    span->marks[0] = 6 | bin->cells;
+    struct sh_span *span = depot->current;
+    uint32_t rounds = (uint32_t)(bin->top - depot->magazine);
+    assert_true(rounds > 2);
+    assert_int_equal(span->used, rounds + 10);
+    /* The second and third of ten live; and the rounds, as a collection marks them. */
+    span->marks[0] = 6;
+    for (struct sh_round *round = bin->top; round->cell; round--)
+        span->marks[round->word - span->words] |= round->bit;
     make_due(span);
     void *p = sh_bin_take(bin);
     sh_span_sweep(span);
-    assert_int_equal(sh_popcount64(bin->cells), in_bin - 1);
-    assert_int_equal(span->used, in_bin - 1 + 3);
-    assert_int_equal(alloc_word(span, 0) & bin->cells, 0);
-    assert_int_equal(alloc_word(span, 0) & 0x7ff & ~sh_span_tail(span, 0), 6 | 0x400);
+    assert_int_equal(bin->top - depot->magazine, rounds - 1);
+    assert_int_equal(span->used, rounds - 1 + 3);
+    for (struct sh_round *round = bin->top; round->cell; round--) {
+        assert_false(sh_load_relaxed(&round->word->alloc) & round->bit);
+        assert_true(span->held[round->word - span->words] & round->bit);
+    }
+    assert_int_equal(alloc_word(span, 0) & ~sh_span_tail(span, 0), 6 | 0x400);
     struct sh_cell cell;
     assert_int_equal(sh_cell_find(p, &cell), SH_FOUND_LIVE);
     assert_int_equal(cell.index, 10);
-    sh_cache_close_window(bin);
+    sh_span_valid(span);
+    sh_cache_unload(&cache, SH_KIND_SCAN, c, 0);
     assert_int_equal(span->used, 3);
+    assert_int_equal(span->held[0], alloc_word(span, 0));
     sh_run_give(span);
+}
+
+/* A cell freed since the collection was live then, and so marked: its round stays. */
+static void what_was_freed_since_stays_held(void **unused)
+{
+    unsigned c = sh_size_class_of(320);
+    sh_cache_init(&cache);
+    struct sh_bin *bin = &cache.bins[SH_KIND_LEAF][c];
+    void *p = sh_cache_refill(&cache, SH_KIND_LEAF, c, false);
+    struct sh_span *span = cache.depots[SH_KIND_LEAF][c].current;
+    sh_cache_unload(&cache, SH_KIND_LEAF, c, 0);
+    span->marks[0] = 1;
+    make_due(span);
+    /* As sh_cache_give does. */
+    assert_true(sh_bin_put(bin, p, &span->words[0], 1));
+    sh_and_relaxed(&span->words[0].alloc, ~(uint64_t)1);
+    sh_span_sweep(span);
+    assert_int_equal(span->used, 1);
+    assert_int_equal(span->held[0], 1 | sh_span_tail(span, 0));
+    /* A refill takes others. */
+    void *q = sh_bin_take(bin), *r = sh_cache_refill(&cache, SH_KIND_LEAF, c, false);
+    assert_ptr_equal(p, q);
+    assert_ptr_not_equal(r, p);
+    for (struct sh_round *round = bin->top; round->cell; round--)
+        assert_true(round->cell != (uintptr_t)p && round->cell != (uintptr_t)r);
+    sh_run_give(span);
+}
+
+/* What a stopped free's late store brings back was let go of: it is nobody's, and the
+ * next sweep frees it. */
+static void what_comes_back_from_the_dead_is_not_handed_out(void **unused)
+{
+    unsigned c = sh_size_class_of(320);
+    sh_cache_init(&cache);
+    struct sh_bin *bin = &cache.bins[SH_KIND_SCAN][c];
+    sh_cache_refill(&cache, SH_KIND_SCAN, c, false);
+    struct sh_span *span = cache.depots[SH_KIND_SCAN][c].current;
+    while (sh_bin_take(bin))
+        continue;
+    uint64_t read = alloc_word(span, 0);
+    span->marks[0] = 1;
+    make_due(span);
+    sh_span_sweep(span);
+    sh_store_relaxed(&span->words[0].alloc, read);
+    assert_int_equal(span->used, 1);
+    sh_span_valid(span);
+    for (int i = 0; i < 40; i++) {
+        void *p = sh_bin_take(bin);
+        if (!p)
+            p = sh_cache_refill(&cache, SH_KIND_SCAN, c, false);
+        if (sh_page_map_lookup((uintptr_t)p) != span)
+            continue;
+        uint32_t cell = sh_span_cell_of(span, (uintptr_t)p);
+        assert_false(cell < 64 && (read & sh_cell_bit(cell)));
+    }
+    sh_cache_unload(&cache, SH_KIND_SCAN, c, 0);
+    memset(span->marks, 0, sizeof *span->marks * sh_span_words(span));
+    sh_span_sweep(span);
+    assert_int_equal(span->used, 0);
+    assert_true(sh_span_is_empty(span));
 }
 
 /* ---- By a collection ---- */
@@ -218,7 +288,7 @@ static SH_NOINLINE void make_garbage_here(void **kept)
 }
 
 /* What is handed out between a collection and the sweep outlives the sweep. */
-static void what_a_window_hands_out_is_not_swept(void **unused)
+static void what_a_magazine_hands_out_is_not_swept(void **unused)
 {
     static void *kept[20], *fresh[500];
     make_garbage_here(kept);
@@ -249,8 +319,10 @@ int main(void)
         SPAN_TEST(remote_frees_are_taken),
         SPAN_TEST(the_deads_rare_bits_go),
         SPAN_TEST(frees_are_fast_again_after_the_sweep),
-        SPAN_TEST(cells_of_the_window_stay_with_the_bin),
-        cmocka_unit_test(what_a_window_hands_out_is_not_swept),
+        SPAN_TEST(rounds_stay_in_the_magazine),
+        SPAN_TEST(what_was_freed_since_stays_held),
+        SPAN_TEST(what_comes_back_from_the_dead_is_not_handed_out),
+        cmocka_unit_test(what_a_magazine_hands_out_is_not_swept),
     };
     return cmocka_run_group_tests(tests, begin, NULL);
 }
