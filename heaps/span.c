@@ -53,7 +53,9 @@ static void setup_tables(struct sh_span *span, size_t cells)
     memset(states, SH_CELL_FREE, cells);
     memset(states + cells, SH_CELL_NONE, words * 64 - cells);
     span->marks = (uint64_t *)(void *)(states + words * 64);
-    memset(span->marks, 0, words * sizeof *span->marks);
+    /* What is not live has its mark, and a collection does not look where nothing was
+     * ever handed out. */
+    memset(span->marks, 0xff, words * sizeof *span->marks);
 }
 
 void sh_span_setup(struct sh_span *span, uintptr_t base, size_t cell_size, size_t cells)
@@ -97,5 +99,5 @@ void sh_span_valid(struct sh_span *span)
             SH_CHECK1(~free == none);
         used += sh_popcount64(~(free | none));
     }
-    SH_CHECK1(used == span->used);
+    SH_CHECK1(span->used == used);
 }

@@ -72,37 +72,52 @@ static inline struct sh_span *large_span(enum sh_kind kind, size_t pages)
     MUST(span);
     span->epoch = sh_load_relaxed(&sh_epoch);
     span->touched = 1;
-    sh_or_relaxed(&span->words[0].alloc, (uint64_t)1);
+    sh_cell_set(span, 0, SH_CELL_LIVE);
+    span->marks[0] &= ~(uint64_t)1;
     memset((void *)span->base, 0, span->cell_size);
     return span;
 }
 
-/* Hands the cell out, cleared. */
+/* Hands the cell out, cleared and not marked. */
 static inline void *hand_cell_out(struct sh_span *span, uint32_t cell)
 {
-    sh_or_relaxed(&span->words[cell / 64].alloc, sh_cell_bit(cell));
+    sh_cell_set(span, cell, SH_CELL_LIVE);
+    span->marks[cell / 64] &= ~sh_cell_bit(cell);
     if (span->touched <= cell / 64)
         span->touched = cell / 64 + 1;
     span->used++;
     return memset((void *)sh_span_cell(span, cell), 0, span->cell_size);
 }
 
-static inline bool is_handed_out(struct sh_span *span, uint32_t cell)
+static inline bool is_handed_out(const struct sh_span *span, uint32_t cell)
 {
-    return sh_load_relaxed(&span->words[cell / 64].alloc) & sh_cell_bit(cell);
+    return sh_cell_state(span, cell) == SH_CELL_LIVE;
 }
 
 static inline bool is_marked(const struct sh_span *span, uint32_t cell)
 {
-    return span->marks[cell / 64] & sh_cell_bit(cell);
+    return is_handed_out(span, cell) && (span->marks[cell / 64] & sh_cell_bit(cell));
 }
 
-/* Cells marked; what a sweep would keep. */
+/* As a collection begins: what is not live has its mark. */
+static inline void clear_marks(struct sh_span *span)
+{
+    for (uint32_t w = 0; w < sh_span_table_words(span->cell_count); w++)
+        span->marks[w] = ~sh_span_word(span, w, SH_CELL_LIVE);
+}
+
+/* Of the live cells of word w those that are marked. */
+static inline uint64_t marked_word(const struct sh_span *span, uint32_t w)
+{
+    return span->marks[w] & sh_span_word(span, w, SH_CELL_LIVE);
+}
+
+/* Live cells marked; what a sweep would keep. */
 static inline size_t count_marked(const struct sh_span *span)
 {
     size_t count = 0;
     for (uint32_t w = 0; w < sh_span_words(span); w++)
-        count += sh_popcount64(span->marks[w]);
+        count += sh_popcount64(marked_word(span, w));
     return count;
 }
 

@@ -129,7 +129,7 @@ static void lie_in_an_object(void)
     struct sh_span *span = large_span(SH_KIND_EXPLICIT, 100);
     struct sh_span *collected = large_span(SH_KIND_SCAN, 20);
     struct sh_span *freed = large_span(SH_KIND_EXPLICIT, 20);
-    sh_and_relaxed(&freed->words[0].alloc, ~(uint64_t)1);
+    sh_cell_set(freed, 0, SH_CELL_FREE);
     /* Not the whole of it, not within one object, not malloc's, not the user's, dead. */
     uintptr_t base = span->base, end = base + 100 * PAGE;
     MUST(sh_area_add(base - PAGE, base + 10 * PAGE, true) == EEXIST);
@@ -158,7 +158,7 @@ static void lie_in_a_huge_object(void)
 {
     struct sh_span *span = sh_huge_map(64 * MIB, PAGE, SH_KIND_EXPLICIT);
     MUST(span);
-    sh_or_relaxed(&span->words[0].alloc, (uint64_t)1);
+    sh_cell_set(span, 0, SH_CELL_LIVE);
     uintptr_t base = span->base;
     MUST(sh_area_add(base + PAGE, base + 64 * MIB - PAGE, true) == 0);
     MUST(span->pinned);

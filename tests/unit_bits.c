@@ -95,6 +95,20 @@ static void rounding(void **unused)
     assert_int_equal(sh_round_up(UINTPTR_MAX - 4095, 4096), UINTPTR_MAX - 4095);
 }
 
+static void equal_bytes(void **unused)
+{
+    static _Alignas(64) _Atomic uint8_t bytes[128];
+    uint64_t state = 7;
+    for (int i = 0; i < 1000; i++) {
+        uint64_t pattern = next_word(&state);
+        for (unsigned b = 0; b < 64; b++)
+            bytes[64 + b] = pattern >> b & 1 ? 2 : (uint8_t)(b % 2 ? 1 : 0x82);
+        assert_int_equal(sh_bytes_equal(bytes + 64, 2), pattern);
+        assert_int_equal(sh_bytes_equal(bytes + 64, 3), 0);
+        assert_int_equal(sh_bytes_equal(bytes, 0), UINT64_MAX);
+    }
+}
+
 static void least_and_most(void **unused)
 {
     assert_int_equal(sh_min(1, SIZE_MAX), 1);
@@ -112,6 +126,7 @@ int main(void)
         cmocka_unit_test(low_bits),
         cmocka_unit_test(powers_of_two),
         cmocka_unit_test(rounding),
+        cmocka_unit_test(equal_bytes),
         cmocka_unit_test(least_and_most),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

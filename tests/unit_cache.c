@@ -75,6 +75,12 @@ static struct sh_span *span_of(const void *p)
     return span;
 }
 
+static sh_cell_byte *state_of(const void *p)
+{
+    struct sh_span *span = span_of(p);
+    return &span->states[sh_span_cell_of(span, (uintptr_t)p)];
+}
+
 /* Runs it in a new thread, whose cache is fresh. */
 static void *routine(void *test)
 {
@@ -143,11 +149,10 @@ static void drain_magazine(void)
     MUST(bin->top - depot_of(SH_KIND_EXPLICIT, size)->magazine == 63);
     while (bin->top->cell) {
         struct sh_round round = *bin->top;
-        MUST(!(sh_load_relaxed(&round.word->alloc) & round.bit));
-        MUST(span->held[round.word - span->words] & round.bit);
+        MUST(sh_load_relaxed(round.state) == SH_CELL_HELD);
         char *p = sh_cache_take(SH_KIND_EXPLICIT, size);
         MUST((uintptr_t)p == round.cell && p > last && span_of(p) == span);
-        MUST(sh_load_relaxed(&round.word->alloc) & round.bit);
+        MUST(round.state == state_of(p) && sh_load_relaxed(round.state) == SH_CELL_LIVE);
         last = p;
     }
     MUST(!sh_cache_take(SH_KIND_EXPLICIT, size));
@@ -163,34 +168,33 @@ static void a_refill_is_handed_out_cell_by_cell(void **unused)
     with_fresh_cache(drain_magazine);
 }
 
-/* A cell's bit and nothing else changes. */
+/* A cell's state and nothing else changes. */
 static void set_and_clear(void)
 {
     void *p[10];
     for (int i = 0; i < 10; i++)
         p[i] = sh_malloc(SIZE);
-    struct sh_word *word = &span_of(p[3])->words[0];
-    uint64_t before = sh_load_relaxed(&word->alloc);
-    uint32_t cell = sh_span_cell_of(span_of(p[3]), (uintptr_t)p[3]);
-    MUST(cell < 64);
+    struct sh_span *span = span_of(p[3]);
+    uint32_t cell = sh_span_cell_of(span, (uintptr_t)p[3]), used = span->used;
+    uint64_t live = sh_span_word(span, 0, SH_CELL_LIVE);
+    uint64_t held = sh_span_word(span, 0, SH_CELL_HELD);
     struct sh_round *top = bin_of(SH_KIND_EXPLICIT, SIZE)->top;
-    uint32_t used = span_of(p[3])->used;
+    MUST(cell < 64);
     MUST(sh_cache_give(p[3]));
     MUST(bin_of(SH_KIND_EXPLICIT, SIZE)->top == top + 1);
-    MUST(top[1].cell == (uintptr_t)p[3] && top[1].word == word);
-    MUST(top[1].bit == sh_cell_bit(cell));
-    MUST(sh_load_relaxed(&word->alloc) == (before & ~sh_cell_bit(cell)));
+    MUST(top[1].cell == (uintptr_t)p[3] && top[1].state == state_of(p[3]));
     MUST(!sh_cache_give(p[3])); /* free already */
     MUST(!sh_cache_give((char *)p[4] + 16));
-    MUST(!sh_cache_give(NULL) && !sh_cache_give(&before));
-    MUST(sh_load_relaxed(&word->alloc) == (before & ~sh_cell_bit(cell)));
+    MUST(!sh_cache_give(NULL) && !sh_cache_give(&live));
     MUST(bin_of(SH_KIND_EXPLICIT, SIZE)->top == top + 1);
     /* It stays held, and counts as used. */
-    MUST(span_of(p[3])->used == used);
-    MUST(span_of(p[3])->held[0] & sh_cell_bit(cell));
+    MUST(sh_span_word(span, 0, SH_CELL_LIVE) == (live & ~sh_cell_bit(cell)));
+    MUST(sh_span_word(span, 0, SH_CELL_HELD) == (held | sh_cell_bit(cell)));
+    MUST(span->used == used);
+    sh_span_valid(span);
 }
 
-static void freeing_clears_one_bit(void **unused)
+static void freeing_changes_one_state(void **unused)
 {
     with_fresh_cache(set_and_clear);
 }
@@ -392,7 +396,7 @@ static void what_a_thread_leaves_is_the_shared_caches(void **unused)
         assert_ptr_equal(sh_span_owner(span), &sh_shared_cache);
         /* The magazine was emptied. */
         for (uint32_t w = 0; w < span->touched; w++)
-            assert_int_equal(span->held[w], sh_load_relaxed(&span->words[w].alloc));
+            assert_int_equal(sh_span_word(span, w, SH_CELL_HELD), 0);
         assert_true(span->list == SH_LIST_AVAILABLE || span->list == SH_LIST_FULL);
         sh_span_valid(span);
     }
@@ -480,7 +484,7 @@ int main(void)
         cmocka_unit_test(a_fresh_cache_misses),
         cmocka_unit_test(the_first_refill_takes_a_span),
         cmocka_unit_test(a_refill_is_handed_out_cell_by_cell),
-        cmocka_unit_test(freeing_clears_one_bit),
+        cmocka_unit_test(freeing_changes_one_state),
         cmocka_unit_test(kinds_and_classes_do_not_mix),
         cmocka_unit_test(full_spans_wake_when_a_sixteenth_is_free),
         cmocka_unit_test(empty_spans_are_given_back_but_for_the_current),

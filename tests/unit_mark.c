@@ -36,7 +36,7 @@ static void mark_from(uintptr_t word)
 /* What one word marks of the span, the marks before aside. */
 static size_t marked_by(struct sh_span *span, uintptr_t word)
 {
-    memset(span->marks, 0, sh_span_table_words(span->cell_count) * 8);
+    clear_marks(span);
     begin_marking();
     mark_from(word);
     sh_marker_finish(&marker);
@@ -73,21 +73,42 @@ static void the_last_byte_of_a_large_object_keeps_it(void **unused)
     sh_run_give(span);
 }
 
+/* Words that nothing was handed out from are no collection's to clear: pointers into them
+ * and past the last cell lead nowhere. */
+static void what_was_never_touched_is_not_marked(void **unused)
+{
+    struct sh_span *span = small_span(SH_KIND_SCAN, 48);
+    assert_true(span->cell_count % 64 && SH_GRANULE_BYTES % 48);
+    hand_cell_out(span, 0);
+    for (uint32_t w = 0; w < span->touched; w++)
+        span->marks[w] = ~sh_span_word(span, w, SH_CELL_LIVE);
+    begin_marking();
+    for (uint32_t cell = 1; cell <= span->cell_count; cell++)
+        mark_from(sh_span_cell(span, cell));
+    assert_int_equal(marker.live_bytes, 0);
+    mark_from(span->base);
+    assert_int_equal(marker.live_bytes, 48);
+    sh_marker_finish(&marker);
+    sh_run_give(span);
+}
+
 static void free_cells_are_not_marked(void **unused)
 {
     struct sh_span *span = small_span(SH_KIND_SCAN, 48);
     hand_cell_out(span, 3);
     hand_cell_out(span, 5);
-    sh_or_relaxed(&span->words[0].remote, sh_cell_bit(5));
+    sh_cell_set(span, 5, SH_CELL_REMOTE);
+    hand_cell_out(span, 6);
+    sh_cell_set(span, 6, SH_CELL_HELD);
     assert_int_equal(marked_by(span, sh_span_cell(span, 3)), 1);
     assert_int_equal(marked_by(span, sh_span_cell(span, 4)), 0);
     assert_int_equal(marked_by(span, sh_span_cell(span, 5)), 0);
+    assert_int_equal(marked_by(span, sh_span_cell(span, 6)), 0);
     assert_int_equal(marked_by(span, sh_span_cell(span, span->cell_count - 1)), 0);
     /* The rest of the pages after the last cell. */
     assert_true(SH_GRANULE_BYTES % 48);
     assert_int_equal(marked_by(span, span->base + SH_GRANULE_BYTES - 1), 0);
     assert_int_equal(marker.live_bytes, 0);
-    sh_and_relaxed(&span->words[0].remote, ~sh_cell_bit(5));
     sh_run_give(span);
     /* Nor what is in a free run by now. */
     assert_int_equal(sh_page_map_lookup(span->base)->state, SH_SPAN_FREE);
@@ -163,8 +184,8 @@ static void fans_of_any_width_are_followed(void **unused)
         void **child = hand_cell_out(span, width - 1);
         *child = hand_cell_out(leaves, width - 1);
         ((void **)fan->base)[width * 2] = child;
-        memset(leaves->marks, 0, sh_span_table_words(leaves->cell_count) * 8);
-        fan->marks[0] = 0;
+        clear_marks(leaves);
+        clear_marks(fan);
         assert_int_equal(marked_by(span, fan->base), width);
         assert_int_equal(count_marked(leaves), width);
     }
@@ -216,7 +237,7 @@ static void the_stack_grows_and_is_given_back(void **unused)
     sh_marker_finish(&marker);
     /* And with work left on it. */
     for (int s = 0; s < SPANS; s++)
-        memset(spans[s]->marks, 0, EACH / 8);
+        clear_marks(spans[s]);
     begin_marking();
     sh_mark_range(&marker, slots, slots + SPANS * EACH);
     sh_marker_finish(&marker);
@@ -237,7 +258,7 @@ static void after_an_overflow_marked_cells_are_scanned_again(void **unused)
     *next = leaf;
     *leaf = hand_cell_out(span, 3);
     begin_marking();
-    span->marks[70 / 64] = sh_cell_bit(70);
+    span->marks[70 / 64] |= sh_cell_bit(70);
     marker.overflowed = true;
     sh_mark_drain(&marker);
     assert_false(marker.overflowed);
@@ -263,12 +284,12 @@ static void odd_ranges_are_read_by_whole_words(void **unused)
         {0, 25, 7}, {0, 24, 7}, {9, 23, 0}, {7, 17, 2}, {3, 29, 6}, {0, 0, 0},
         {8, 8, 0}, {1, 7, 0}, {3, 3, 0}, {16, 8, 0}, {0, 7, 0}, {5, 12, 0}};
     for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
-        span->marks[0] = 0;
+        clear_marks(span);
         begin_marking();
         sh_mark_range(&marker, at + ranges[i].from, at + ranges[i].to);
         sh_mark_drain(&marker);
         sh_marker_finish(&marker);
-        assert_int_equal(span->marks[0], ranges[i].marks);
+        assert_int_equal(marked_word(span, 0), ranges[i].marks);
     }
     sh_run_give(span);
 }
@@ -278,6 +299,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         SPAN_TEST(any_byte_of_a_cell_keeps_it),
         SPAN_TEST(the_last_byte_of_a_large_object_keeps_it),
+        SPAN_TEST(what_was_never_touched_is_not_marked),
         SPAN_TEST(free_cells_are_not_marked),
         SPAN_TEST(what_is_out_of_bounds_is_no_pointer),
         SPAN_TEST(explicit_cells_are_not_marked),

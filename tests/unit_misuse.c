@@ -104,15 +104,19 @@ static void a_double_free(void **unused)
     struct sh_span *span = small_span(SH_KIND_EXPLICIT, 112);
     hand_cell_out(span, 1);
     const void *p = hand_cell_out(span, 2);
-    sh_and_relaxed(&span->words[0].alloc, ~sh_cell_bit(2));
+    sh_cell_set(span, 2, SH_CELL_FREE);
     struct mistake mistake = found_at(p, SH_FOUND_DEAD);
+    expect_end(say_pointer, &mistake, DOUBLE_FREE, "some_call", p, (size_t)112);
+    /* In its owner's magazine, too. */
+    p = hand_cell_out(span, 4);
+    sh_cell_set(span, 4, SH_CELL_HELD);
+    mistake = found_at(p, SH_FOUND_DEAD);
     expect_end(say_pointer, &mistake, DOUBLE_FREE, "some_call", p, (size_t)112);
     /* Freed by another thread, and not yet taken back, it is as dead. */
     p = hand_cell_out(span, 3);
-    sh_or_relaxed(&span->words[0].remote, sh_cell_bit(3));
+    sh_cell_set(span, 3, SH_CELL_REMOTE);
     mistake = found_at(p, SH_FOUND_DEAD);
     expect_end(say_pointer, &mistake, DOUBLE_FREE, "some_call", p, (size_t)112);
-    sh_and_relaxed(&span->words[0].remote, ~sh_cell_bit(3));
     sh_run_give(span);
 }
 

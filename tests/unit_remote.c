@@ -4,7 +4,7 @@
  *
  * The invariants are looked at with the world stopped, or while only this thread is at
  * it (which the thread sanitizer does not know): a span is linked in one inbox at most, once, and then its `queued` is set; and one
- * that has remote bits is in its owner's.
+ * that has remote frees is in its owner's.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -33,13 +33,13 @@ SH_NO_SANITIZE static bool is_remote(const void *p)
 {
     struct sh_span *span = span_of(p);
     uint32_t cell = sh_span_cell_of(span, (uintptr_t)p);
-    return sh_load_relaxed(&span->words[cell / 64].remote) & sh_cell_bit(cell);
+    return sh_cell_state(span, cell) == SH_CELL_REMOTE;
 }
 
-SH_NO_SANITIZE static bool has_remote_bits(struct sh_span *span)
+SH_NO_SANITIZE static bool has_remote_frees(struct sh_span *span)
 {
     for (uint32_t w = 0; w < sh_span_words(span); w++)
-        if (sh_load_relaxed(&span->words[w].remote) & ~sh_span_tail(span, w))
+        if (sh_span_word(span, w, SH_CELL_REMOTE))
             return true;
     return false;
 }
@@ -74,7 +74,7 @@ SH_NO_SANITIZE static void check_span(struct sh_span *span)
     MUST(sum <= 1);
     /* What is about to be released holds `queued` without a link. */
     MUST(queued == (sum == 1) || span->list == SH_LIST_DEAD);
-    if (has_remote_bits(span))
+    if (has_remote_frees(span))
         MUST(links_in(owner, span) == 1);
 }
 
@@ -209,7 +209,7 @@ static void taking_counts_the_cells(void **unused)
     uint32_t taken = sh_remote_take(span);
     assert_int_equal(taken, freed);
     assert_int_equal(sh_remote_take(span), 0);
-    assert_false(has_remote_bits(span));
+    assert_false(has_remote_frees(span));
     span->used -= taken;
     sh_critical_leave();
     for (size_t i = 0; i < CELLS; i++)
@@ -230,7 +230,7 @@ static void a_dying_owners_frees_are_taken_back(void **unused)
     for (size_t i = 20; i < CELLS; i++) {
         struct sh_span *span = span_of(at[i]);
         assert_ptr_equal(sh_span_owner(span), &sh_shared_cache);
-        assert_false(has_remote_bits(span));
+        assert_false(has_remote_frees(span));
         assert_int_equal(links(span), 0);
     }
     /* The next one goes to the inbox of the shared cache. */

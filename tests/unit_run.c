@@ -129,7 +129,7 @@ static void a_small_span_has_its_cells(void **unused)
     assert_int_equal(span->kind, SH_KIND_LEAF);
     assert_int_equal(span->reciprocal, sh_size_classes[c].reciprocal);
     for (uint32_t cell = 0; cell <= span->cell_count; cell++)
-        assert_false(sh_word_live(&span->words[cell / 64]) & sh_cell_bit(cell));
+        assert_true(sh_cell_state(span, cell) != SH_CELL_LIVE);
     sh_span_valid(span);
     sh_run_give(span);
     assert_all_free();

@@ -52,23 +52,22 @@ static void a_new_span_has_no_live_cell(void **unused)
         assert_int_equal(span->wake, SH_WAKE_NEVER);
         assert_null(sh_span_owner(span));
         for (uint32_t w = 0; w < sh_span_table_words(span->cell_count); w++) {
-            assert_int_equal(sh_word_live(&span->words[w]), 0);
-            assert_int_equal(span->marks[w], 0);
+            assert_int_equal(sh_span_word(span, w, SH_CELL_LIVE), 0);
+            assert_int_equal(span->marks[w], UINT64_MAX);
         }
         sh_span_delete(span);
     }
 }
 
-/* A bit past the last cell, which no test needs a bound for, is there and never live. */
-static void there_is_a_bit_past_the_last_cell(void **unused)
+/* A state past the last cell, so that no test needs a bound, is there and says NONE. */
+static void there_is_a_state_past_the_last_cell(void **unused)
 {
     for (unsigned c = 0; c < SH_CLASS_COUNT; c++) {
         struct sh_span *span = make(c);
         uint32_t past = span->cell_count;
         assert_true(past / 64 < sh_span_table_words(past));
-        struct sh_word *word = sh_span_word_of(span, past);
-        assert_true(sh_load_relaxed(&word->alloc) & sh_cell_bit(past));
-        assert_true(sh_load_relaxed(&word->remote) & sh_cell_bit(past));
+        for (uint32_t cell = past; cell < sh_span_table_words(past) * 64; cell++)
+            assert_int_equal(sh_cell_state(span, cell), SH_CELL_NONE);
         /* As the first bytes behind the last cell would say. */
         uintptr_t end = BASE + span->pages * SH_PAGE_SIZE;
         assert_true(sh_span_cell_of(span, end - 1) <= past);
@@ -85,23 +84,32 @@ static void cells_and_addresses_agree(void **unused)
             assert_int_equal(at, BASE + (uintptr_t)cell * span->cell_size);
             assert_int_equal(sh_span_cell_of(span, at), cell);
             assert_int_equal(sh_span_cell_of(span, at + span->cell_size - 1), cell);
-            assert_ptr_equal(sh_span_word_of(span, cell), &span->words[cell / 64]);
         }
         sh_span_delete(span);
     }
 }
 
-static void the_tail_is_what_no_cell_has(void **unused)
+/* 64 states are read at once, of each cell just its own. */
+static void a_word_has_the_states_of_its_cells(void **unused)
 {
-    struct sh_span *span = make(0);
-    for (uint32_t cells = 1; cells < 300; cells++) {
-        span->cell_count = cells;
-        for (uint32_t bit = 0; bit < sh_span_table_words(cells) * 64; bit++) {
-            bool tail = sh_span_tail(span, bit / 64) & sh_cell_bit(bit);
-            assert_int_equal(tail, bit >= cells);
+    struct sh_span *span = make(4);
+    assert_int_equal((uintptr_t)span->states % 64, 0);
+    for (uint32_t cell = 0; cell < span->cell_count; cell++)
+        sh_cell_set(span, cell, (enum sh_cell_state)(cell * 7 % SH_CELL_NONE));
+    for (uint32_t w = 0; w < sh_span_table_words(span->cell_count); w++) {
+        uint64_t all = 0;
+        for (unsigned state = SH_CELL_FREE; state <= SH_CELL_NONE; state++) {
+            uint64_t cells = sh_span_word(span, w, (enum sh_cell_state)state);
+            assert_int_equal(all & cells, 0);
+            all |= cells;
+            for (uint32_t i = 0; i < 64; i++)
+                assert_int_equal(cells >> i & 1, sh_cell_state(span, w * 64 + i) == state);
         }
+        assert_int_equal(all, UINT64_MAX);
     }
-    span->cell_count = 65536 / 16;
+    uint64_t before = sh_span_word(span, 1, SH_CELL_FREE);
+    sh_span_free_word(span, 1, 0x8000000000000101);
+    assert_int_equal(sh_span_word(span, 1, SH_CELL_FREE), before | 0x8000000000000101);
     sh_span_delete(span);
 }
 
@@ -113,29 +121,32 @@ static void a_span_of_one_object(void **unused)
     assert_int_equal(sh_span_words(span), 1);
     assert_int_equal(sh_span_cell_of(span, BASE), 0);
     assert_int_equal(sh_span_cell_of(span, BASE + 999999), 0);
-    assert_int_equal(sh_word_live(&span->words[0]), 0);
-    sh_or_relaxed(&span->words[0].alloc, (uint64_t)1);
-    assert_int_equal(sh_word_live(&span->words[0]), 1);
+    assert_int_equal(sh_span_word(span, 0, SH_CELL_LIVE), 0);
+    sh_cell_set(span, 0, SH_CELL_LIVE);
+    assert_int_equal(sh_span_word(span, 0, SH_CELL_LIVE), 1);
     sh_span_delete(span);
 }
 
-static void a_live_cell_is_allocated_and_not_freed_elsewhere(void **unused)
+/* What is used is what is not free: live, freed elsewhere, or in a magazine. */
+static void used_counts_what_is_not_free(void **unused)
 {
     struct sh_span *span = make(5);
-    sh_or_relaxed(&span->words[1].alloc, (uint64_t)6);
-    assert_int_equal(sh_word_live(&span->words[1]), 6);
-    sh_or_relaxed(&span->words[1].remote, (uint64_t)2);
-    assert_int_equal(sh_word_live(&span->words[1]), 4);
+    span->touched = 2;
+    sh_cell_set(span, 3, SH_CELL_HELD);
+    sh_cell_set(span, 70, SH_CELL_LIVE);
+    sh_cell_set(span, 71, SH_CELL_REMOTE);
+    span->used = 3;
+    sh_span_valid(span);
     sh_span_delete(span);
 }
 
 static void a_descriptor_used_again_begins_anew(void **unused)
 {
     struct sh_span *span = make(7);
-    for (uint32_t w = 0; w < sh_span_words(span); w++) {
-        sh_store_relaxed(&span->words[w].alloc, UINT64_MAX);
-        span->marks[w] = UINT64_MAX;
-    }
+    for (uint32_t cell = 0; cell < span->cell_count; cell++)
+        sh_cell_set(span, cell, SH_CELL_LIVE);
+    for (uint32_t w = 0; w < sh_span_words(span); w++)
+        span->marks[w] = 0;
     struct sh_cell cell = {span, 3};
     assert_true(sh_table_set(cell, &span->final_bits));
     assert_true(sh_table_set(cell, &span->weak_bits));
@@ -149,7 +160,7 @@ static void a_descriptor_used_again_begins_anew(void **unused)
     assert_null(sh_span_owner(again));
     assert_int_equal(again->used, 0);
     for (uint32_t w = 0; w < sh_span_words(again); w++)
-        assert_int_equal(again->marks[w], 0);
+        assert_int_equal(again->marks[w], UINT64_MAX);
     sh_span_delete(again);
 }
 
@@ -181,18 +192,35 @@ static void descriptors_memory_stays_theirs(void **unused)
         sh_span_delete(spans[c]);
 }
 
-static void spoil_tail(void *span)
+static void spoil_end(void *span)
 {
     struct sh_span *spoilt = span;
-    uint32_t past = spoilt->cell_count;
-    sh_and_relaxed(&sh_span_word_of(spoilt, past)->alloc, ~sh_cell_bit(past));
+    sh_cell_set(spoilt, spoilt->cell_count, SH_CELL_FREE);
     sh_span_valid(spoilt);
 }
 
 static void spoil_untouched(void *span)
 {
     struct sh_span *spoilt = span;
-    sh_or_relaxed(&spoilt->words[1].alloc, (uint64_t)1);
+    sh_cell_set(spoilt, 64, SH_CELL_LIVE);
+    spoilt->used = 1;
+    sh_span_valid(spoilt);
+}
+
+/* A cell in a magazine that is not counted. */
+static void spoil_used(void *span)
+{
+    struct sh_span *spoilt = span;
+    spoilt->touched = 1;
+    sh_cell_set(spoilt, 5, SH_CELL_HELD);
+    sh_span_valid(spoilt);
+}
+
+static void spoil_state(void *span)
+{
+    struct sh_span *spoilt = span;
+    spoilt->touched = 1;
+    sh_cell_set(spoilt, 5, SH_CELL_NONE);
     sh_span_valid(spoilt);
 }
 
@@ -205,10 +233,11 @@ static void spoil_size(void *span)
 
 static void what_is_not_valid_is_seen(void **unused)
 {
-    static void (*const ways[])(void *) = {spoil_tail, spoil_untouched, spoil_size};
+    static void (*const ways[])(void *) = {
+        spoil_end, spoil_untouched, spoil_used, spoil_state, spoil_size};
     struct sh_span *span = make(9);
     sh_critical_leave(); /* forking waits */
-    for (int i = 0; i < 3; i++) {
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
         struct child child;
         child_run(&child, ways[i], span);
         assert_true(WIFSIGNALED(child.status) && WTERMSIG(child.status) == SIGABRT);
@@ -222,11 +251,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_new_span_has_no_live_cell),
-        cmocka_unit_test(there_is_a_bit_past_the_last_cell),
+        cmocka_unit_test(there_is_a_state_past_the_last_cell),
         cmocka_unit_test(cells_and_addresses_agree),
-        cmocka_unit_test(the_tail_is_what_no_cell_has),
+        cmocka_unit_test(a_word_has_the_states_of_its_cells),
         cmocka_unit_test(a_span_of_one_object),
-        cmocka_unit_test(a_live_cell_is_allocated_and_not_freed_elsewhere),
+        cmocka_unit_test(used_counts_what_is_not_free),
         cmocka_unit_test(a_descriptor_used_again_begins_anew),
         cmocka_unit_test(descriptors_memory_stays_theirs),
         cmocka_unit_test(what_is_not_valid_is_seen),

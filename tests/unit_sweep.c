@@ -16,9 +16,9 @@ static int begin(void **unused)
     return give_area((size_t)8 << 20);
 }
 
-static uint64_t alloc_word(struct sh_span *span, uint32_t w)
+static uint64_t live_word(struct sh_span *span, uint32_t w)
 {
-    return sh_load_relaxed(&span->words[w].alloc);
+    return sh_span_word(span, w, SH_CELL_LIVE);
 }
 
 /* As after a collection that ended a moment ago. */
@@ -83,30 +83,33 @@ static void the_dead_are_dead_before_the_sweep(void **unused)
     for (uint32_t cell = 0; cell < 8; cell++)
         hand_cell_out(span, cell);
     span->marks[0] = 0x5a;
-    sh_or_relaxed(&span->words[0].remote, (uint64_t)0x0a);
+    sh_cell_set(span, 1, SH_CELL_REMOTE);
+    sh_cell_set(span, 3, SH_CELL_REMOTE);
     assert_int_equal(sh_span_live(span, 0), 0xf5);
     make_due(span);
     assert_int_equal(sh_span_live(span, 0), 0x50);
     sh_span_sweep(span);
     assert_int_equal(sh_span_live(span, 0), 0x50);
-    assert_int_equal(alloc_word(span, 0), 0x50);
+    assert_int_equal(live_word(span, 0), 0x50);
+    /* Of those freed elsewhere nothing is left. */
+    assert_int_equal(span->used, 2);
+    sh_span_valid(span);
     sh_run_give(span);
 }
 
-/* Bits past the last cell: set for good in both. */
-static void tails_stay(void **unused)
+/* States past the last cell: NONE for good. */
+static void no_cell_stays_none(void **unused)
 {
     struct sh_span *span = small_span(SH_KIND_SCAN, 3072);
-    uint64_t tail = sh_span_tail(span, 0);
-    assert_int_equal(tail, ~sh_low_bits64(span->cell_count));
+    uint64_t none = ~sh_low_bits64(span->cell_count);
     for (uint32_t cell = 0; cell < span->cell_count; cell++)
         hand_cell_out(span, cell);
-    assert_int_equal(alloc_word(span, 0), UINT64_MAX);
+    assert_int_equal(live_word(span, 0), ~none);
     span->marks[0] = 2;
     make_due(span);
     sh_span_sweep(span);
-    assert_int_equal(alloc_word(span, 0), tail | 2);
-    assert_int_equal(sh_load_relaxed(&span->words[0].remote), tail);
+    assert_int_equal(live_word(span, 0), 2);
+    assert_int_equal(sh_span_word(span, 0, SH_CELL_NONE), none);
     assert_int_equal(span->used, 1);
     assert_false(sh_span_is_empty(span));
     span->marks[0] = 0;
@@ -125,15 +128,15 @@ static void remote_frees_are_taken(void **unused)
         hand_cell_out(span, cell);
         span->marks[cell / 64] |= sh_cell_bit(cell);
     }
-    sh_or_relaxed(&span->words[0].remote, sh_cell_bit(5));
+    sh_cell_set(span, 5, SH_CELL_REMOTE);
     sh_or_relaxed(&span->remote_words, (uint64_t)1);
-    sh_or_relaxed(&span->words[1].remote, sh_cell_bit(70));
+    sh_cell_set(span, 70, SH_CELL_REMOTE);
     make_due(span);
     sh_span_sweep(span);
     for (uint32_t cell = 0; cell < 100; cell++)
         assert_int_equal(is_handed_out(span, cell), cell != 5 && cell != 70);
-    assert_int_equal(sh_load_relaxed(&span->words[0].remote), 0);
-    assert_int_equal(sh_load_relaxed(&span->words[1].remote), 0);
+    assert_int_equal(sh_cell_state(span, 5), SH_CELL_FREE);
+    assert_int_equal(sh_cell_state(span, 70), SH_CELL_FREE);
     assert_int_equal(sh_load_relaxed(&span->remote_words), 0);
     assert_int_equal(span->used, 98);
     sh_span_valid(span);
@@ -192,31 +195,28 @@ static void rounds_stay_in_the_magazine(void **unused)
     uint32_t rounds = (uint32_t)(bin->top - depot->magazine);
     assert_true(rounds > 2);
     assert_int_equal(span->used, rounds + 10);
-    /* The second and third of ten live; and the rounds, as a collection marks them. */
-    span->marks[0] = 6;
-    for (struct sh_round *round = bin->top; round->cell; round--)
-        span->marks[round->word - span->words] |= round->bit;
+    /* The second and third of ten live. */
+    clear_marks(span);
+    span->marks[0] |= 6;
     make_due(span);
     void *p = sh_bin_take(bin);
     sh_span_sweep(span);
     assert_int_equal(bin->top - depot->magazine, rounds - 1);
     assert_int_equal(span->used, rounds - 1 + 3);
-    for (struct sh_round *round = bin->top; round->cell; round--) {
-        assert_false(sh_load_relaxed(&round->word->alloc) & round->bit);
-        assert_true(span->held[round->word - span->words] & round->bit);
-    }
-    assert_int_equal(alloc_word(span, 0) & ~sh_span_tail(span, 0), 6 | 0x400);
+    for (struct sh_round *round = bin->top; round->cell; round--)
+        assert_int_equal(sh_load_relaxed(round->state), SH_CELL_HELD);
+    assert_int_equal(live_word(span, 0), 6 | 0x400);
     struct sh_cell cell;
     assert_int_equal(sh_cell_find(p, &cell), SH_FOUND_LIVE);
     assert_int_equal(cell.index, 10);
     sh_span_valid(span);
     sh_cache_unload(&cache, SH_KIND_SCAN, c, 0);
     assert_int_equal(span->used, 3);
-    assert_int_equal(span->held[0], alloc_word(span, 0));
+    sh_span_valid(span);
     sh_run_give(span);
 }
 
-/* A cell freed since the collection was live then, and so marked: its round stays. */
+/* A cell freed since the collection was live then, or not: its round stays. */
 static void what_was_freed_since_stays_held(void **unused)
 {
     unsigned c = sh_size_class_of(320);
@@ -225,14 +225,14 @@ static void what_was_freed_since_stays_held(void **unused)
     void *p = sh_cache_refill(&cache, SH_KIND_LEAF, c, false);
     struct sh_span *span = cache.depots[SH_KIND_LEAF][c].current;
     sh_cache_unload(&cache, SH_KIND_LEAF, c, 0);
-    span->marks[0] = 1;
+    clear_marks(span);
     make_due(span);
     /* As sh_cache_give does. */
-    assert_true(sh_bin_put(bin, p, &span->words[0], 1));
-    sh_and_relaxed(&span->words[0].alloc, ~(uint64_t)1);
+    assert_true(sh_bin_put(bin, p, &span->states[0]));
+    sh_cell_set(span, 0, SH_CELL_HELD);
     sh_span_sweep(span);
     assert_int_equal(span->used, 1);
-    assert_int_equal(span->held[0], 1 | sh_span_tail(span, 0));
+    assert_int_equal(sh_cell_state(span, 0), SH_CELL_HELD);
     /* A refill takes others. */
     void *q = sh_bin_take(bin), *r = sh_cache_refill(&cache, SH_KIND_LEAF, c, false);
     assert_ptr_equal(p, q);
@@ -240,40 +240,6 @@ static void what_was_freed_since_stays_held(void **unused)
     for (struct sh_round *round = bin->top; round->cell; round--)
         assert_true(round->cell != (uintptr_t)p && round->cell != (uintptr_t)r);
     sh_run_give(span);
-}
-
-/* What a stopped free's late store brings back was let go of: it is nobody's, and the
- * next sweep frees it. */
-static void what_comes_back_from_the_dead_is_not_handed_out(void **unused)
-{
-    unsigned c = sh_size_class_of(320);
-    sh_cache_init(&cache);
-    struct sh_bin *bin = &cache.bins[SH_KIND_SCAN][c];
-    sh_cache_refill(&cache, SH_KIND_SCAN, c, false);
-    struct sh_span *span = cache.depots[SH_KIND_SCAN][c].current;
-    while (sh_bin_take(bin))
-        continue;
-    uint64_t read = alloc_word(span, 0);
-    span->marks[0] = 1;
-    make_due(span);
-    sh_span_sweep(span);
-    sh_store_relaxed(&span->words[0].alloc, read);
-    assert_int_equal(span->used, 1);
-    sh_span_valid(span);
-    for (int i = 0; i < 40; i++) {
-        void *p = sh_bin_take(bin);
-        if (!p)
-            p = sh_cache_refill(&cache, SH_KIND_SCAN, c, false);
-        if (sh_page_map_lookup((uintptr_t)p) != span)
-            continue;
-        uint32_t cell = sh_span_cell_of(span, (uintptr_t)p);
-        assert_false(cell < 64 && (read & sh_cell_bit(cell)));
-    }
-    sh_cache_unload(&cache, SH_KIND_SCAN, c, 0);
-    memset(span->marks, 0, sizeof *span->marks * sh_span_words(span));
-    sh_span_sweep(span);
-    assert_int_equal(span->used, 0);
-    assert_true(sh_span_is_empty(span));
 }
 
 /* ---- By a collection ---- */
@@ -315,13 +281,12 @@ int main(void)
         SPAN_TEST(a_span_is_due_until_it_is_swept),
         SPAN_TEST(explicit_spans_are_never_due),
         SPAN_TEST(the_dead_are_dead_before_the_sweep),
-        SPAN_TEST(tails_stay),
+        SPAN_TEST(no_cell_stays_none),
         SPAN_TEST(remote_frees_are_taken),
         SPAN_TEST(the_deads_rare_bits_go),
         SPAN_TEST(frees_are_fast_again_after_the_sweep),
         SPAN_TEST(rounds_stay_in_the_magazine),
         SPAN_TEST(what_was_freed_since_stays_held),
-        SPAN_TEST(what_comes_back_from_the_dead_is_not_handed_out),
         cmocka_unit_test(what_a_magazine_hands_out_is_not_swept),
     };
     return cmocka_run_group_tests(tests, begin, NULL);
