@@ -184,15 +184,33 @@ static bool has_magazine(struct sh_depot *depot, struct sh_bin *bin, unsigned c)
     return true;
 }
 
+SH_INLINE bool is_of(const struct sh_round *round, const struct sh_span *span)
+{
+    return (uintptr_t)(round->state - span->states) < span->cell_count;
+}
+
+/* The same of a span of another cache, which hears of it once. */
+static struct sh_round *unload_foreign(
+    struct sh_span *span, struct sh_round *round, struct sh_round *end)
+{
+    uint64_t words = 0;
+    for (; round < end && is_of(round, span); round++) {
+        words |= (uint64_t)1 << ((round->state - span->states) / 64);
+        sh_store_seq_cst(round->state, (uint8_t)SH_CELL_REMOTE);
+    }
+    sh_remote_notify(span, words);
+    return round;
+}
+
 /* Unloads the rounds at [round, end) that are of one span; returns the first that is not. */
 static struct sh_round *unload_span(
     struct sh_cache *cache, struct sh_round *round, struct sh_round *end)
 {
     struct sh_span *span = sh_page_map_lookup(round->cell);
+    if (sh_span_owner(span) != cache)
+        return unload_foreign(span, round, end);
     uint32_t count = 0;
-    for (; round < end && round->state - span->states < span->cell_count &&
-           round->state >= span->states;
-         round++, count++)
+    for (; round < end && is_of(round, span); round++, count++)
         sh_store_relaxed(round->state, (uint8_t)SH_CELL_FREE);
     release_cells(cache, span, count);
     return round;
@@ -212,21 +230,20 @@ void sh_cache_unload(struct sh_cache *cache, enum sh_kind kind, unsigned c, size
 }
 
 /* Makes room in the magazine, if it is full. */
-static void make_room(struct sh_cache *cache, struct sh_span *span)
+static void make_room(struct sh_cache *cache, enum sh_kind kind, unsigned c)
 {
-    unsigned c = span->class_index;
-    struct sh_depot *depot = depot_of(cache, span);
-    struct sh_bin *bin = &cache->bins[span->kind][c];
+    struct sh_depot *depot = &cache->depots[kind][c];
+    struct sh_bin *bin = &cache->bins[kind][c];
     if (!depot->magazine || bin->top < bin->limit)
         return;
     depot->overflows++;
     set_limit(depot, bin, c);
-    sh_cache_unload(cache, span->kind, c, (size_t)(bin->limit - depot->magazine) / 2);
+    sh_cache_unload(cache, kind, c, (size_t)(bin->limit - depot->magazine) / 2);
 }
 
 void sh_cache_free_own(struct sh_cache *cache, struct sh_span *span, uint32_t cell)
 {
-    make_room(cache, span);
+    make_room(cache, span->kind, span->class_index);
     sh_cell_set(span, cell, SH_CELL_FREE);
     release_cells(cache, span, 1);
 }
@@ -612,6 +629,7 @@ static void recount(struct sh_span *span)
     span->pass = 0;
     span->used = 0;
     span->touched = sh_span_words(span);
+    sh_store_relaxed(&span->remote_words, (uint64_t)0);
     for (uint32_t w = 0; w < span->touched; w++) {
         uint64_t gone =
             sh_span_word(span, w, SH_CELL_HELD) | sh_span_word(span, w, SH_CELL_REMOTE);
@@ -648,10 +666,11 @@ static void keep_cache(struct sh_cache *mine)
     caches = mine;
 }
 
-static bool has_remote_frees(struct sh_span *span)
+/* Nobody has a magazine any more, nor a remote free on its way. */
+static bool has_lost_cells(struct sh_span *span)
 {
     for (uint32_t w = 0; w < span->touched; w++)
-        if (sh_span_word(span, w, SH_CELL_REMOTE))
+        if (sh_span_word(span, w, SH_CELL_HELD) | sh_span_word(span, w, SH_CELL_REMOTE))
             return true;
     return false;
 }
@@ -664,29 +683,41 @@ static void keep_span(struct sh_span *span, struct sh_cache *mine)
         sh_store_relaxed(&span->queued, 0u);
     if (span->state != SH_SPAN_SMALL || !owner)
         return;
-    if (is_ours(owner, mine) && span->list != SH_LIST_DEAD && !has_remote_frees(span))
-        return;
-    sh_store_relaxed(&span->remote_words, sh_low_bits64(sh_span_words(span)));
-    if (span->list == SH_LIST_DEAD)
-        span->list = SH_LIST_NONE;
-    if (is_ours(owner, mine)) {
-        sh_cache_take_back(owner, span);
-        return;
+    bool ours = is_ours(owner, mine);
+    if (ours && span->list != SH_LIST_DEAD) {
+        if (!has_lost_cells(span))
+            return;
+        sh_cache_unlist(owner, span);
     }
-    change_owner(span, &sh_shared_cache);
-    sh_store_relaxed(&span->remote_words, (uint64_t)0);
-    recount(span);
     span->list = SH_LIST_NONE;
-    place(&sh_shared_cache, span);
+    if (!ours) {
+        owner = &sh_shared_cache;
+        change_owner(span, owner);
+    }
+    recount(span);
+    if (!ours || !is_current(owner, span))
+        place(owner, span);
+}
+
+static void empty_magazines(struct sh_cache *cache)
+{
+    for (unsigned kind = 0; kind < SH_KIND_COUNT; kind++)
+        for (unsigned c = 0; c < SH_CLASS_COUNT; c++)
+            if (cache->depots[kind][c].magazine)
+                cache->bins[kind][c].top = cache->depots[kind][c].magazine;
 }
 
 /*
- * A thread that is no more may have been anywhere in a slow path. Its cells' bits are
+ * A thread that is no more may have been anywhere in a slow path. Its cells' states are
  * right at any time; its lists, counts, and the spans it was about to queue are not.
+ * Magazines may hold cells of any span: all are emptied, and what was HELD is FREE.
  */
 void sh_cache_fork_child(struct sh_cache *mine)
 {
     keep_cache(mine);
+    empty_magazines(&sh_shared_cache);
+    if (mine)
+        empty_magazines(mine);
     for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
         keep_span(span, mine);
 }

@@ -60,12 +60,12 @@ void sh_remote_pass_on(struct sh_cache *cache)
     }
 }
 
-/* Names the word of a REMOTE cell, unless it is named, so that the owner looks there. */
-SH_INLINE void name_word(struct sh_span *span, uint32_t w)
+void sh_remote_notify(struct sh_span *span, uint64_t words)
 {
-    uint64_t bit = (uint64_t)1 << w;
-    if (!(sh_load_seq_cst(&span->remote_words) & bit))
-        sh_or_seq_cst(&span->remote_words, bit);
+    if (words & ~sh_load_seq_cst(&span->remote_words))
+        sh_or_seq_cst(&span->remote_words, words);
+    if (!sh_load_seq_cst(&span->queued))
+        notify(span);
 }
 
 SH_INLINE bool free_remotely(struct sh_span *span, uint32_t cell)
@@ -75,9 +75,7 @@ SH_INLINE bool free_remotely(struct sh_span *span, uint32_t cell)
             !sh_cas_seq_cst(&span->states[cell], &state, (uint8_t)SH_CELL_REMOTE)))
         return false;
     /* From here on the span's life may end. */
-    name_word(span, cell / 64);
-    if (SH_UNLIKELY(!sh_load_seq_cst(&span->queued)))
-        notify(span);
+    sh_remote_notify(span, (uint64_t)1 << (cell / 64));
     return true;
 }
 
@@ -98,9 +96,22 @@ bool sh_remote_give(void *p)
     if (SH_UNLIKELY(!exact || !owner || (owner & SH_OWNER_SLOW) ||
                     (sh_tls.self && (uintptr_t)sh_tls.self->cache == owner)))
         return false;
-    sh_critical_enter();
-    bool freed = free_remotely(span, cell);
-    sh_critical_leave();
+    uint8_t state = SH_CELL_LIVE;
+    struct sh_bin *bin =
+        (struct sh_bin *)(void *)((char *)sh_my_cache + span->bin_offset);
+    struct sh_round *round = bin->top;
+    bool freed;
+    if (SH_LIKELY(round != bin->limit)) {
+        round[1] = (struct sh_round){(uintptr_t)p, &span->states[cell]};
+        SH_BARRIER();
+        freed = sh_cas_seq_cst(&span->states[cell], &state, (uint8_t)SH_CELL_HELD);
+        if (SH_LIKELY(freed))
+            bin->top = round + 1;
+    } else {
+        sh_critical_enter();
+        freed = free_remotely(span, cell);
+        sh_critical_leave();
+    }
     SH_KEEP(p);
     return freed;
 }

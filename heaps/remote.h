@@ -47,6 +47,9 @@ bool sh_remote_free(struct sh_span *span, uint32_t cell);
  * is not what it is, or something is to be said of it. */
 bool sh_remote_give(void *p);
 
+/* Tells the owner of REMOTE cells in these words of the span. Critical section. */
+void sh_remote_notify(struct sh_span *span, uint64_t words);
+
 /* Takes the span's remote bits and clears them in alloc; returns how many cells. The owner only. */
 uint32_t sh_remote_take(struct sh_span *span);
 

@@ -35,17 +35,17 @@ static uint16_t fewest_pages(uint32_t size)
     return (uint16_t)pages;
 }
 
-/* A magazine of up to 64 KiB, and of four cells at least. */
+/* A magazine of up to 256 KiB, and of eight cells at least. */
 static uint8_t magazine(uint32_t size)
 {
-    return (uint8_t)sh_min(192, sh_max(4, ((size_t)64 << 10) / size));
+    return (uint8_t)sh_min(192, sh_max(8, ((size_t)256 << 10) / size));
 }
 
-/* Half a magazine, but 8 KiB, so that a few large objects made and dropped again do not
+/* Half a magazine, but 32 KiB, so that a few large objects made and dropped again do not
  * touch a whole span. */
 static uint8_t refill(uint32_t size)
 {
-    size_t cells = 2 * SH_PAGE_SIZE / size;
+    size_t cells = 8 * SH_PAGE_SIZE / size;
     return (uint8_t)sh_min(sh_min(64, magazine(size) / 2u), sh_max(1, cells));
 }
 
