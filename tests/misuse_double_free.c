@@ -121,12 +121,87 @@ static void after_realloc_to_0(void **unused)
     sh_free(held);
 }
 
+/* ---- In a magazine ---- */
+
+#define MAGAZINE_SIZE ((size_t)1024)
+#define ROUNDS 20
+
+/* Freed cells with live neighbours, all in the magazine, the last freed on top. */
+static void load_magazine(void **rounds, size_t n)
+{
+    static void *volatile beside[400];
+    for (size_t i = 0; i < n; i++) {
+        rounds[i] = sh_malloc(MAGAZINE_SIZE);
+        beside[i] = sh_malloc(MAGAZINE_SIZE);
+        SH_KEEP(beside[i]);
+    }
+    for (size_t i = 0; i < n; i++)
+        sh_free(rounds[i]);
+}
+
+static void expect_double_free(void *p)
+{
+    for (size_t t = 0; t < TAKERS; t++)
+        expect_end(
+            takers[t].function, p, DOUBLE_FREE, takers[t].name, p, MAGAZINE_SIZE);
+}
+
+/* The cell on top, one in the midst, the oldest. */
+static void of_what_lies_in_the_magazine(void **unused)
+{
+    void *rounds[ROUNDS];
+    load_magazine(rounds, ROUNDS);
+    expect_double_free(rounds[ROUNDS - 1]);
+    expect_double_free(rounds[ROUNDS / 2]);
+    expect_double_free(rounds[0]);
+    for (size_t i = 0; i < ROUNDS; i++) {
+        char *p = rounds[i];
+        expect_end(call_free, p + 16, INTERIOR, "free", p + 16, (size_t)16,
+            MAGAZINE_SIZE, p);
+    }
+}
+
+/* More than it has room for: the older ones went back to their spans. */
+static void of_what_was_unloaded(void **unused)
+{
+    static void *rounds[400];
+    load_magazine(rounds, 400);
+    expect_double_free(rounds[0]);
+    expect_double_free(rounds[100]);
+    for (size_t i = 0; i < 400; i += 25)
+        expect_end(call_gc_free, rounds[i], DOUBLE_FREE, "gc_free", rounds[i],
+            MAGAZINE_SIZE);
+}
+
+static void handed_out_and_freed_again(void *p)
+{
+    void *q = sh_malloc(MAGAZINE_SIZE);
+    if (q != p)
+        return;
+    sh_free(q);
+    sh_free(p);
+}
+
+static void of_what_came_and_went(void **unused)
+{
+    void *rounds[ROUNDS];
+    load_magazine(rounds, ROUNDS);
+    void *top = rounds[ROUNDS - 1];
+    expect_end(
+        handed_out_and_freed_again, top, DOUBLE_FREE, "free", top, MAGAZINE_SIZE);
+}
+
 /* ---- In several ---- */
 
 static void *free_it(void *p)
 {
     sh_free(p);
     return NULL;
+}
+
+static void free_elsewhere(void *p)
+{
+    in_thread(free_it, p);
 }
 
 static void another_frees_then_the_owner(void *p)
@@ -168,6 +243,16 @@ static void *make_100(void *unused)
 {
     make(0, 100);
     return make(0, 100);
+}
+
+/* It lies in its owner's magazine, who is somebody else. */
+static void of_what_another_has_in_its_magazine(void **unused)
+{
+    void *rounds[ROUNDS];
+    load_magazine(rounds, ROUNDS);
+    for (size_t i = 0; i < ROUNDS; i += 6)
+        expect_end(free_elsewhere, rounds[i], DOUBLE_FREE, "free", rounds[i],
+            MAGAZINE_SIZE);
 }
 
 /* The owner has ended; nobody has adopted the span yet. */
@@ -247,7 +332,11 @@ int main(void)
         cmocka_unit_test(of_a_huge_object),
         cmocka_unit_test(after_realloc_moved_it),
         cmocka_unit_test(after_realloc_to_0),
+        cmocka_unit_test(of_what_lies_in_the_magazine),
+        cmocka_unit_test(of_what_was_unloaded),
+        cmocka_unit_test(of_what_came_and_went),
         cmocka_unit_test(by_other_threads),
+        cmocka_unit_test(of_what_another_has_in_its_magazine),
         cmocka_unit_test(of_what_a_dead_thread_left),
         cmocka_unit_test(at_the_same_time),
         cmocka_unit_test(inside_gc_lock),
