@@ -123,72 +123,86 @@ static void after_realloc_to_0(void **unused)
 
 /* ---- In a magazine ---- */
 
+/* A child's magazines are empty at first, so it is the child that frees. */
 #define MAGAZINE_SIZE ((size_t)1024)
 #define ROUNDS 20
+#define MANY 600 /* more than the magazine has room for */
 
-/* Freed cells with live neighbours, all in the magazine, the last freed on top. */
-static void load_magazine(void **rounds, size_t n)
+static void *rounds[MANY];
+static size_t freed;
+static void (*mistake_then)(void *p);
+
+static void make_rounds(void)
 {
-    static void *volatile beside[400];
-    for (size_t i = 0; i < n; i++) {
+    if (rounds[0])
+        return;
+    for (size_t i = 0; i < MANY; i++) {
         rounds[i] = sh_malloc(MAGAZINE_SIZE);
-        beside[i] = sh_malloc(MAGAZINE_SIZE);
-        SH_KEEP(beside[i]);
+        void *volatile beside = sh_malloc(MAGAZINE_SIZE); /* so that the span stays */
+        SH_KEEP(beside);
     }
-    for (size_t i = 0; i < n; i++)
+}
+
+static void free_then(void *p)
+{
+    for (size_t i = 0; i < freed; i++)
         sh_free(rounds[i]);
+    mistake_then(p);
 }
 
 static void expect_double_free(void *p)
 {
-    for (size_t t = 0; t < TAKERS; t++)
-        expect_end(
-            takers[t].function, p, DOUBLE_FREE, takers[t].name, p, MAGAZINE_SIZE);
+    for (size_t t = 0; t < TAKERS; t++) {
+        mistake_then = takers[t].function;
+        expect_end(free_then, p, DOUBLE_FREE, takers[t].name, p, MAGAZINE_SIZE);
+    }
 }
 
 /* The cell on top, one in the midst, the oldest. */
 static void of_what_lies_in_the_magazine(void **unused)
 {
-    void *rounds[ROUNDS];
-    load_magazine(rounds, ROUNDS);
+    make_rounds();
+    freed = ROUNDS;
     expect_double_free(rounds[ROUNDS - 1]);
     expect_double_free(rounds[ROUNDS / 2]);
     expect_double_free(rounds[0]);
-    for (size_t i = 0; i < ROUNDS; i++) {
+    mistake_then = call_free;
+    for (size_t i = 0; i < ROUNDS; i += 3) {
         char *p = rounds[i];
-        expect_end(call_free, p + 16, INTERIOR, "free", p + 16, (size_t)16,
+        expect_end(free_then, p + 16, INTERIOR, "free", p + 16, (size_t)16,
             MAGAZINE_SIZE, p);
     }
 }
 
-/* More than it has room for: the older ones went back to their spans. */
+/* The older ones went back to their spans. */
 static void of_what_was_unloaded(void **unused)
 {
-    static void *rounds[400];
-    load_magazine(rounds, 400);
+    make_rounds();
+    freed = MANY;
     expect_double_free(rounds[0]);
     expect_double_free(rounds[100]);
-    for (size_t i = 0; i < 400; i += 25)
-        expect_end(call_gc_free, rounds[i], DOUBLE_FREE, "gc_free", rounds[i],
+    expect_double_free(rounds[MANY - 1]);
+    mistake_then = call_gc_free;
+    for (size_t i = 0; i < MANY; i += 50)
+        expect_end(free_then, rounds[i], DOUBLE_FREE, "gc_free", rounds[i],
             MAGAZINE_SIZE);
 }
 
-static void handed_out_and_freed_again(void *p)
+static void hand_out_and_free_twice(void *p)
 {
-    void *q = sh_malloc(MAGAZINE_SIZE);
-    if (q != p)
+    if (sh_malloc(MAGAZINE_SIZE) != p)
         return;
-    sh_free(q);
+    sh_free(p);
     sh_free(p);
 }
 
 static void of_what_came_and_went(void **unused)
 {
-    void *rounds[ROUNDS];
-    load_magazine(rounds, ROUNDS);
+    make_rounds();
+    freed = ROUNDS;
     void *top = rounds[ROUNDS - 1];
-    expect_end(
-        handed_out_and_freed_again, top, DOUBLE_FREE, "free", top, MAGAZINE_SIZE);
+    mistake_then = hand_out_and_free_twice;
+    expect_end(free_then, top, DOUBLE_FREE, "free", top, MAGAZINE_SIZE);
 }
 
 /* ---- In several ---- */
@@ -248,11 +262,49 @@ static void *make_100(void *unused)
 /* It lies in its owner's magazine, who is somebody else. */
 static void of_what_another_has_in_its_magazine(void **unused)
 {
-    void *rounds[ROUNDS];
-    load_magazine(rounds, ROUNDS);
+    make_rounds();
+    freed = ROUNDS;
+    mistake_then = free_elsewhere;
     for (size_t i = 0; i < ROUNDS; i += 6)
-        expect_end(free_elsewhere, rounds[i], DOUBLE_FREE, "free", rounds[i],
-            MAGAZINE_SIZE);
+        expect_end(free_then, rounds[i], DOUBLE_FREE, "free", rounds[i], MAGAZINE_SIZE);
+}
+
+static _Atomic uint32_t freed_there;
+
+static void *free_and_wait(void *p)
+{
+    MUST(gc_thread_register() == 0);
+    sh_free(sh_malloc(MAGAZINE_SIZE)); /* a magazine to put it in */
+    sh_free(p);
+    set_flag(&freed_there, 1);
+    for (;;)
+        sleep_us(1000000);
+    return NULL;
+}
+
+/* It lies in the magazine of a thread that lives on; the owner frees it, or a third. */
+static void another_keeps_it_and_the_owner_frees(void *p)
+{
+    start(free_and_wait, p);
+    await_flag(&freed_there, 1);
+    sh_free(p);
+}
+
+static void another_keeps_it_and_a_third_frees(void *p)
+{
+    start(free_and_wait, p);
+    await_flag(&freed_there, 1);
+    in_thread(free_it, p);
+}
+
+static void of_what_lies_in_anothers_magazine(void **unused)
+{
+    make_rounds();
+    void *p = rounds[MANY / 2];
+    expect_end(another_keeps_it_and_the_owner_frees, p, DOUBLE_FREE, "free", p,
+        MAGAZINE_SIZE);
+    expect_end(
+        another_keeps_it_and_a_third_frees, p, DOUBLE_FREE, "free", p, MAGAZINE_SIZE);
 }
 
 /* The owner has ended; nobody has adopted the span yet. */
@@ -337,6 +389,7 @@ int main(void)
         cmocka_unit_test(of_what_came_and_went),
         cmocka_unit_test(by_other_threads),
         cmocka_unit_test(of_what_another_has_in_its_magazine),
+        cmocka_unit_test(of_what_lies_in_anothers_magazine),
         cmocka_unit_test(of_what_a_dead_thread_left),
         cmocka_unit_test(at_the_same_time),
         cmocka_unit_test(inside_gc_lock),

@@ -105,10 +105,19 @@ static void *take_a_span(void *unused)
     return NULL;
 }
 
+/* As a thread does that has no room for it in its magazine, or none. */
+static void free_remotely(void *p)
+{
+    struct sh_span *span = span_of(p);
+    sh_critical_enter();
+    MUST(sh_remote_free(span, sh_span_cell_of(span, (uintptr_t)p)));
+    sh_critical_leave();
+}
+
 static void free_slots(size_t from, size_t to)
 {
     for (size_t i = from; i < to; i++)
-        sh_free(at[i]);
+        free_remotely(at[i]);
 }
 
 static void the_first_free_queues_the_span_once(void **unused)
@@ -124,7 +133,7 @@ static void the_first_free_queues_the_span_once(void **unused)
     for (size_t i = 0; i < CELLS; i++) {
         if (span_of(at[i]) != span)
             continue;
-        sh_free(at[i]);
+        free_remotely(at[i]);
         of_span++;
         assert_int_equal(gc_nbytes(at[i]), 0);
         assert_true(is_remote(at[i]));
@@ -217,6 +226,138 @@ static void taking_counts_the_cells(void **unused)
             sh_free(at[i]);
 }
 
+/* ---- With a magazine ---- */
+
+static struct sh_bin *my_bin(void)
+{
+    struct sh_cache *cache = sh_tls.self->cache;
+    return &cache->bins[SH_KIND_EXPLICIT][sh_size_class_of(SIZE)];
+}
+
+static size_t my_rounds(void)
+{
+    struct sh_cache *cache = sh_tls.self->cache;
+    unsigned c = sh_size_class_of(SIZE);
+    struct sh_round *magazine = cache->depots[SH_KIND_EXPLICIT][c].magazine;
+    return (size_t)(my_bin()->top - magazine);
+}
+
+static void unload(size_t keep)
+{
+    struct sh_cache *cache = sh_tls.self->cache;
+    sh_critical_enter();
+    sh_cache_unload(cache, SH_KIND_EXPLICIT, sh_size_class_of(SIZE), keep);
+    sh_cache_give_back(sh_cache_detach_dead(cache));
+    sh_critical_leave();
+}
+
+static uint8_t state_of(const void *p)
+{
+    struct sh_span *span = span_of(p);
+    return sh_cell_state(span, sh_span_cell_of(span, (uintptr_t)p));
+}
+
+/* The cells of one of the owner's spans, at the front. */
+static size_t sort_out(void)
+{
+    struct sh_span *span = span_of(at[CELLS / 2]);
+    size_t n = 0;
+    for (size_t i = 0; i < CELLS; i++) {
+        void *p = at[i];
+        if (span_of(p) != span)
+            continue;
+        at[i] = at[n];
+        at[n++] = p;
+    }
+    return n;
+}
+
+/* A cell that another thread made stays with who freed it, and the owner is told nothing
+ * until it leaves that magazine: then of many at once. */
+static void what_is_freed_stays_with_who_freed_it(void **unused)
+{
+    step = 0;
+    pthread_t owner = start(take_a_span, NULL);
+    await_flag(&step, 1);
+    MUST(gc_thread_register() == 0);
+    sh_free(sh_malloc(SIZE)); /* a magazine to put them in */
+    unload(0);
+    size_t n = sort_out();
+    assert_true(n >= CELLS / 2);
+    struct sh_span *span = span_of(at[0]);
+    uint32_t used = span->used;
+    for (size_t i = 0; i < n; i++) {
+        sh_free(at[i]);
+        assert_int_equal(my_rounds(), i + 1);
+        assert_int_equal(my_bin()->top->cell, (uintptr_t)at[i]);
+        assert_int_equal(state_of(at[i]), SH_CELL_HELD);
+        assert_int_equal(gc_nbytes(at[i]), 0);
+    }
+    assert_int_equal(links(span), 0);
+    assert_false(span->queued);
+    assert_int_equal(span->remote_words, 0);
+    assert_int_equal(span->used, used);
+    /* What was freed last comes first; it is the other's cell still. */
+    for (size_t i = n; i-- > n / 2;) {
+        assert_ptr_equal(sh_malloc(SIZE), at[i]);
+        assert_int_equal(state_of(at[i]), SH_CELL_LIVE);
+        assert_ptr_not_equal(sh_span_owner(span), sh_tls.self->cache);
+    }
+    unload(2);
+    assert_int_equal(my_rounds(), 2);
+    for (size_t i = 0; i < n / 2 - 2; i++)
+        assert_true(is_remote(at[i]));
+    assert_int_equal(state_of(at[n / 2 - 1]), SH_CELL_HELD);
+    assert_int_equal(links_in(sh_span_owner(span), span), 1);
+    assert_true(span->queued && span->remote_words);
+    check_all();
+    unload(0);
+    assert_true(is_remote(at[n / 2 - 1]));
+    check_all();
+    for (size_t i = n / 2; i < n; i++)
+        sh_free(at[i]);
+    free_slots(n, CELLS);
+    set_flag(&step, 2);
+    join(owner);
+    check_all();
+    /* The owner is gone; its span is not, while cells of it lie here. */
+    assert_int_equal(span->state, SH_SPAN_SMALL);
+    assert_ptr_equal(sh_span_owner(span), &sh_shared_cache);
+    assert_int_equal(span->used, n - n / 2);
+    assert_int_equal(state_of(at[n - 1]), SH_CELL_HELD);
+    sh_span_valid(span);
+    unload(0);
+    assert_int_equal(links_in(&sh_shared_cache, span), 1);
+    check_all();
+}
+
+static void *leave_anothers_cells(void *unused)
+{
+    MUST(gc_thread_register() == 0);
+    sh_free(sh_malloc(SIZE));
+    for (size_t i = 0; i < CELLS; i++)
+        sh_free(at[i]);
+    MUST(my_rounds() >= CELLS);
+    return NULL;
+}
+
+/* Who ends with another's cells in its magazine sends them home. */
+static void who_ends_gives_the_others_cells_back(void **unused)
+{
+    step = 0;
+    pthread_t owner = start(use_again, NULL);
+    await_flag(&step, 1);
+    in_thread(leave_anothers_cells, NULL);
+    for (size_t i = 0; i < CELLS; i++)
+        assert_true(is_remote(at[i]));
+    check_all();
+    set_flag(&step, 2);
+    await_flag(&step, 3);
+    set_flag(&step, 4);
+    join(owner);
+    check_all();
+}
+
 /* ---- A dying owner ---- */
 
 static void a_dying_owners_frees_are_taken_back(void **unused)
@@ -235,9 +376,9 @@ static void a_dying_owners_frees_are_taken_back(void **unused)
     }
     /* The next one goes to the inbox of the shared cache. */
     struct sh_span *span = span_of(at[30]);
-    sh_free(at[30]);
+    free_remotely(at[30]);
     assert_int_equal(links_in(&sh_shared_cache, span), 1);
-    sh_free(at[31]);
+    free_remotely(at[31]);
     assert_int_equal(links(span), 1);
     free_slots(20, 30);
     free_slots(32, CELLS);
@@ -279,13 +420,13 @@ static void an_adopted_span_is_not_queued_twice(void **unused)
     await_flag(&step, 1);
     struct sh_span *span = span_of(at[40]);
     struct sh_cache *dead = sh_span_owner(span);
-    sh_free(at[40]);
+    free_remotely(at[40]);
     assert_int_equal(links_in(dead, span), 1);
     set_flag(&step, 2);
     join(owner);
     assert_int_equal(links(span), 0);
     for (size_t i = 41; i < 50; i++) {
-        sh_free(at[i]);
+        free_remotely(at[i]);
         if (span_of(at[i]) == span)
             assert_int_equal(links_in(&sh_shared_cache, span), 1);
         assert_true(links(span) <= 1);
@@ -297,7 +438,7 @@ static void an_adopted_span_is_not_queued_twice(void **unused)
     assert_ptr_not_equal(heir, &sh_shared_cache);
     assert_int_equal(links_in(&sh_shared_cache, span), 0);
     for (size_t i = 50; i < 60; i++) {
-        sh_free(at[i]);
+        free_remotely(at[i]);
         assert_true(links(span_of(at[i])) == 1);
         assert_int_equal(links_in(sh_span_owner(span_of(at[i])), span_of(at[i])), 1);
     }
@@ -324,7 +465,7 @@ static void what_lies_in_a_former_owners_inbox_is_passed_on(void **unused)
     await_flag(&step, 1);
     struct sh_span *span = span_of(at[40]);
     struct sh_cache *cache = sh_span_owner(span);
-    sh_free(at[40]);
+    free_remotely(at[40]);
     assert_int_equal(links_in(cache, span), 1);
     /* As if it were adopted by this thread, whose drain then finds it. */
     sh_critical_enter();
@@ -418,6 +559,8 @@ int main(void)
         cmocka_unit_test(freeing_twice_is_seen),
         cmocka_unit_test(the_owner_takes_them_back_and_uses_them_again),
         cmocka_unit_test(taking_counts_the_cells),
+        cmocka_unit_test(what_is_freed_stays_with_who_freed_it),
+        cmocka_unit_test(who_ends_gives_the_others_cells_back),
         cmocka_unit_test(a_dying_owners_frees_are_taken_back),
         cmocka_unit_test(an_adopted_span_is_not_queued_twice),
         cmocka_unit_test(what_lies_in_a_former_owners_inbox_is_passed_on),
