@@ -170,17 +170,24 @@ static void set_limit(struct sh_depot *depot, struct sh_bin *bin, unsigned c)
     bin->limit = depot->magazine + sh_max(rounds, SHRUNK_ROUNDS);
 }
 
-static bool has_magazine(struct sh_depot *depot, struct sh_bin *bin, unsigned c)
+static bool has_magazine(const struct sh_bin *bin)
 {
-    if (depot->magazine)
-        return true;
-    depot->magazine =
-        sh_meta_alloc((sh_size_classes[c].magazine + 1) * sizeof(struct sh_round));
+    return bin->limit != &no_rounds;
+}
+
+/* Gives the bin its magazine, which may be that of the cache's former life. */
+static bool take_magazine(struct sh_cache *cache, enum sh_kind kind, unsigned c)
+{
+    struct sh_depot *depot = &cache->depots[kind][c];
+    if (!depot->magazine)
+        depot->magazine =
+            sh_meta_alloc((sh_size_classes[c].magazine + 1) * sizeof(struct sh_round));
     if (!depot->magazine)
         return false;
     depot->magazine[0].cell = 0;
-    bin->top = depot->magazine;
-    set_limit(depot, bin, c);
+    cache->bins[kind][c].top = depot->magazine;
+    set_limit(depot, &cache->bins[kind][c], c);
+    cache->in_use[kind][c / 64] |= (uint64_t)1 << (c % 64);
     return true;
 }
 
@@ -220,7 +227,7 @@ void sh_cache_unload(struct sh_cache *cache, enum sh_kind kind, unsigned c, size
 {
     struct sh_bin *bin = &cache->bins[kind][c];
     struct sh_round *bottom = cache->depots[kind][c].magazine;
-    if (!bottom || (size_t)(bin->top - bottom) <= keep)
+    if (!has_magazine(bin) || (size_t)(bin->top - bottom) <= keep)
         return;
     struct sh_round *kept = bin->top - keep;
     for (struct sh_round *round = bottom + 1; round <= kept;)
@@ -234,7 +241,7 @@ static void make_room(struct sh_cache *cache, enum sh_kind kind, unsigned c)
 {
     struct sh_depot *depot = &cache->depots[kind][c];
     struct sh_bin *bin = &cache->bins[kind][c];
-    if (!depot->magazine || bin->top < bin->limit)
+    if (!has_magazine(bin) || bin->top < bin->limit)
         return;
     depot->overflows++;
     set_limit(depot, bin, c);
@@ -248,6 +255,36 @@ void sh_cache_free_own(struct sh_cache *cache, struct sh_span *span, uint32_t ce
     release_cells(cache, span, 1);
 }
 
+/* Cells side by side, as in a fresh word, are quicker. */
+static void load_row(
+    struct sh_bin *bin, struct sh_span *span, uint32_t cell, unsigned count)
+{
+    uintptr_t address = sh_span_cell(span, cell);
+    sh_cell_byte *state = &span->states[cell];
+    struct sh_round *round = bin->top + count;
+    bin->top = round;
+    for (; count > 0; count--, address += span->cell_size, state++) {
+        *round-- = (struct sh_round){address, state};
+        sh_store_relaxed(state, (uint8_t)SH_CELL_HELD);
+    }
+}
+
+static void load_cells(
+    struct sh_bin *bin, struct sh_span *span, uint32_t w, uint64_t cells)
+{
+    unsigned first = sh_ctz64(cells), count = sh_popcount64(cells);
+    if (cells >> first == sh_low_bits64(count)) {
+        load_row(bin, span, w * 64 + first, count);
+        return;
+    }
+    struct sh_round *round = bin->top += count;
+    for (; cells; cells &= cells - 1) {
+        uint32_t cell = w * 64 + sh_ctz64(cells);
+        *round-- = (struct sh_round){sh_span_cell(span, cell), &span->states[cell]};
+        sh_cell_set(span, cell, SH_CELL_HELD);
+    }
+}
+
 /* Of the free cells of word w the lowest `most` become rounds, the lowest on top. */
 static unsigned load_from_word(
     struct sh_bin *bin, struct sh_span *span, uint32_t w, unsigned most)
@@ -258,14 +295,10 @@ static unsigned load_from_word(
         rest &= rest - 1;
     if (!rest)
         span->pass &= ~((uint64_t)1 << w);
+    if (!count)
+        return 0;
     span->used += count;
-    bin->top += count;
-    struct sh_round *round = bin->top;
-    for (taken ^= rest; taken; taken &= taken - 1) {
-        uint32_t cell = w * 64 + sh_ctz64(taken);
-        *round-- = (struct sh_round){sh_span_cell(span, cell), &span->states[cell]};
-        sh_cell_set(span, cell, SH_CELL_HELD);
-    }
+    load_cells(bin, span, w, taken ^ rest);
     return count;
 }
 
@@ -465,21 +498,44 @@ static bool use_other(struct sh_cache *cache, enum sh_kind kind, unsigned c)
     return use_available(cache, kind, c) || use_adopted(cache, kind, c);
 }
 
+void *sh_cache_reload(struct sh_cache *cache, enum sh_kind kind, unsigned class_index)
+{
+    struct sh_depot *depot = &cache->depots[kind][class_index];
+    struct sh_bin *bin = &cache->bins[kind][class_index];
+    if (!depot->current || !load(cache, depot, bin))
+        return NULL;
+    if (depot->overflows) {
+        depot->overflows = 0;
+        set_limit(depot, bin, class_index);
+    }
+    return sh_bin_take(bin);
+}
+
 void *sh_cache_refill(
     struct sh_cache *cache, enum sh_kind kind, unsigned class_index, bool tiny)
 {
     struct sh_depot *depot = &cache->depots[kind][class_index];
     struct sh_bin *bin = &cache->bins[kind][class_index];
-    if (!has_magazine(depot, bin, class_index))
-        return NULL;
     depot->overflows = 0;
-    set_limit(depot, bin, class_index);
+    if (has_magazine(bin))
+        set_limit(depot, bin, class_index);
+    else if (!take_magazine(cache, kind, class_index))
+        return NULL;
     refresh_lists(cache, kind, class_index);
     if (!use_current(cache, kind, class_index) &&
         !use_other(cache, kind, class_index) &&
         !use_new(cache, kind, class_index, tiny))
         return NULL;
     return sh_bin_take(bin);
+}
+
+static void each_bin_in_use(
+    struct sh_cache *cache, void (*visit)(struct sh_cache *, enum sh_kind, unsigned))
+{
+    for (unsigned kind = 0; kind < SH_KIND_COUNT; kind++)
+        for (unsigned i = 0; i < SH_CLASS_WORDS; i++)
+            for (uint64_t bins = cache->in_use[kind][i]; bins; bins &= bins - 1)
+                visit(cache, (enum sh_kind)kind, i * 64 + sh_ctz64(bins));
 }
 
 static void put_away(struct sh_cache *cache, enum sh_kind kind, unsigned c)
@@ -495,9 +551,7 @@ static void put_away(struct sh_cache *cache, enum sh_kind kind, unsigned c)
 void sh_cache_put_away(struct sh_cache *cache)
 {
     sh_remote_drain(cache);
-    for (unsigned kind = 0; kind < SH_KIND_COUNT; kind++)
-        for (unsigned c = 0; c < SH_CLASS_COUNT; c++)
-            put_away(cache, (enum sh_kind)kind, c);
+    each_bin_in_use(cache, put_away);
 }
 
 /* ---- Caches ---- */
@@ -508,17 +562,12 @@ void sh_cache_select(struct sh_thread *self)
     sh_my_cache = fast ? self->cache : &sh_empty_cache;
 }
 
-/* The magazine of a former life is kept. */
-static void init_bin(struct sh_bin *bin, struct sh_depot *depot, unsigned c)
+/* As in a cache that nobody used, but for the magazine, which its next life may use. */
+static void init_bin(struct sh_cache *cache, enum sh_kind kind, unsigned c)
 {
-    struct sh_round *magazine = depot->magazine;
-    *depot = (struct sh_depot){.magazine = magazine};
-    *bin = (struct sh_bin)EMPTY_BIN;
-    if (magazine) {
-        magazine[0].cell = 0; /* who made it may have been forked away just then */
-        bin->top = magazine;
-        set_limit(depot, bin, c);
-    }
+    struct sh_depot *depot = &cache->depots[kind][c];
+    *depot = (struct sh_depot){.magazine = depot->magazine};
+    cache->bins[kind][c] = (struct sh_bin)EMPTY_BIN;
 }
 
 void sh_cache_init(struct sh_cache *cache)
@@ -526,28 +575,35 @@ void sh_cache_init(struct sh_cache *cache)
     /* The inbox stays as it is: a late push to the cache's former life is passed on. */
     for (unsigned kind = 0; kind < SH_KIND_COUNT; kind++)
         for (unsigned c = 0; c < SH_CLASS_COUNT; c++)
-            init_bin(&cache->bins[kind][c], &cache->depots[kind][c], c);
+            init_bin(cache, (enum sh_kind)kind, c);
+    memset(cache->in_use, 0, sizeof cache->in_use);
     cache->dead = NULL;
     cache->taken = 0;
+    cache->lost = false;
 }
 
-static void forget_magazines(struct sh_cache *cache)
+static struct sh_cache *cache_from_memory(void)
 {
-    for (unsigned kind = 0; kind < SH_KIND_COUNT; kind++)
-        for (unsigned c = 0; c < SH_CLASS_COUNT; c++)
-            cache->depots[kind][c].magazine = NULL;
+    struct sh_cache *cache = sh_meta_alloc_stable(sizeof *cache);
+    if (!cache)
+        return NULL;
+    memset(cache->depots, 0, sizeof cache->depots);
+    sh_cache_init(cache);
+    return cache;
 }
 
 struct sh_cache *sh_cache_new(void)
 {
     sh_lock_acquire(&sh_shared_lock);
     struct sh_cache *cache = retired;
-    if (cache)
-        retired = cache->next;
-    else if ((cache = sh_meta_alloc_stable(sizeof *cache)))
-        forget_magazines(cache);
     if (cache) {
-        sh_cache_init(cache);
+        retired = cache->next;
+        if (cache->lost)
+            sh_cache_init(cache);
+    } else {
+        cache = cache_from_memory();
+    }
+    if (cache) {
         cache->next = caches;
         caches = cache;
     }
@@ -582,6 +638,7 @@ static void leave_bin(struct sh_cache *cache, enum sh_kind kind, unsigned c)
             leave_span(span);
         }
     }
+    init_bin(cache, kind, c);
 }
 
 static void forget(struct sh_cache *cache)
@@ -610,9 +667,8 @@ struct sh_span *sh_cache_retire(struct sh_cache *cache)
     sh_pace_flush(cache);
     sh_lock_acquire(&sh_shared_lock);
     sh_remote_drain(cache);
-    for (unsigned kind = 0; kind < SH_KIND_COUNT; kind++)
-        for (unsigned c = 0; c < SH_CLASS_COUNT; c++)
-            leave_bin(cache, (enum sh_kind)kind, c);
+    each_bin_in_use(cache, leave_bin);
+    memset(cache->in_use, 0, sizeof cache->in_use);
     sh_remote_pass_on(cache);
     sh_remote_drain(&sh_shared_cache);
     struct sh_span *dead =
@@ -650,9 +706,11 @@ static void keep_cache(struct sh_cache *mine)
     while (caches) {
         struct sh_cache *cache = caches;
         caches = cache->next;
+        if (cache == mine)
+            continue;
+        cache->lost = true;
         cache->next = retired;
-        if (cache != mine)
-            retired = cache;
+        retired = cache;
     }
     for (struct sh_cache *cache = retired; cache; cache = cache->next)
         sh_store_relaxed(&cache->inbox, NULL);
@@ -699,12 +757,9 @@ static void keep_span(struct sh_span *span, struct sh_cache *mine)
         place(owner, span);
 }
 
-static void empty_magazines(struct sh_cache *cache)
+static void empty_magazine(struct sh_cache *cache, enum sh_kind kind, unsigned c)
 {
-    for (unsigned kind = 0; kind < SH_KIND_COUNT; kind++)
-        for (unsigned c = 0; c < SH_CLASS_COUNT; c++)
-            if (cache->depots[kind][c].magazine)
-                cache->bins[kind][c].top = cache->depots[kind][c].magazine;
+    cache->bins[kind][c].top = cache->depots[kind][c].magazine;
 }
 
 /*
@@ -715,9 +770,9 @@ static void empty_magazines(struct sh_cache *cache)
 void sh_cache_fork_child(struct sh_cache *mine)
 {
     keep_cache(mine);
-    empty_magazines(&sh_shared_cache);
+    each_bin_in_use(&sh_shared_cache, empty_magazine);
     if (mine)
-        empty_magazines(mine);
+        each_bin_in_use(mine, empty_magazine);
     for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
         keep_span(span, mine);
 }

@@ -70,6 +70,8 @@ struct sh_depot {
 struct sh_cache {
     struct sh_bin bins[SH_KIND_COUNT][SH_CLASS_COUNT];
     struct sh_depot depots[SH_KIND_COUNT][SH_CLASS_COUNT];
+    uint64_t in_use[SH_KIND_COUNT][SH_CLASS_WORDS]; /* bins that have a magazine */
+    bool lost;                                      /* a fork left it as it was */
     struct sh_span *dead; /* empty spans, by `next`, to be given back without a lock */
     size_t taken; /* bytes of collected kinds handed out, not yet told to the pacer */
     struct sh_cache *next; /* of all caches in use, under SH_RANK_SHARED */
@@ -175,6 +177,9 @@ struct sh_cache *sh_cache_first(void);
  * lets it make do with as small a run as there is. */
 void *sh_cache_refill(
     struct sh_cache *cache, enum sh_kind kind, unsigned class_index, bool tiny);
+
+/* The quick way, for a kind that is never swept: from the current span, or NULL. */
+void *sh_cache_reload(struct sh_cache *cache, enum sh_kind kind, unsigned class_index);
 
 /* Frees the live cell, of which the cache is the owner. */
 void sh_cache_free_own(struct sh_cache *cache, struct sh_span *span, uint32_t cell);

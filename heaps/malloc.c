@@ -9,8 +9,23 @@
 #include "heaps/misuse.h"
 #include "heaps/remote.h"
 
+/* From the current span of a thread that is on its own cache; it locks nothing. */
+static void *reload(size_t size)
+{
+    struct sh_cache *cache = sh_my_cache;
+    if (size > SH_SMALL_MAX || cache == &sh_empty_cache)
+        return NULL;
+    sh_critical_enter();
+    void *p = sh_cache_reload(cache, SH_KIND_EXPLICIT, sh_size_class_of(size));
+    sh_critical_leave();
+    return p;
+}
+
 SH_NOINLINE void *sh_malloc_slow(size_t size)
 {
+    void *p = reload(size);
+    if (SH_LIKELY(p != NULL))
+        return p;
     struct sh_request request = {.bytes = size, .kind = SH_KIND_EXPLICIT};
     return sh_heap_alloc(&request);
 }
@@ -67,6 +82,16 @@ void *sh_memalign(size_t alignment, size_t size)
     if (!sh_is_pow2(alignment)) {
         errno = EINVAL;
         return NULL;
+    }
+    size_t bytes = (sh_max(size, 1) + alignment - 1) & ~(alignment - 1);
+    if (SH_LIKELY(size <= SH_SMALL_MAX && bytes <= SH_SMALL_MAX &&
+                  alignment <= SH_PAGE_SIZE)) {
+        unsigned c = sh_size_class_of(bytes);
+        if (SH_LIKELY((sh_size_classes[c].size & (alignment - 1)) == 0)) {
+            void *p = sh_bin_take(&sh_my_cache->bins[SH_KIND_EXPLICIT][c]);
+            if (SH_LIKELY(p != NULL))
+                return p;
+        }
     }
     struct sh_request request = {
         .bytes = size, .align = alignment, .kind = SH_KIND_EXPLICIT};

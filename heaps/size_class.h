@@ -19,6 +19,7 @@
 #define SH_GRANULE ((size_t)16)
 #define SH_SMALL_MAX ((size_t)32768)
 #define SH_CLASS_COUNT 72
+#define SH_CLASS_WORDS ((SH_CLASS_COUNT + 63) / 64)
 
 struct sh_size_class {
     uint32_t size;       /* of a cell, bytes */
