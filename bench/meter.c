@@ -2,7 +2,7 @@
 /*
  * meter - runs a program, measures it, and writes what it found as a line of JSON.
  *
- *     meter [-s SAMPLES] REPORT COMMAND [ARGUMENT...]
+ *     meter [-p LIBRARY] [-s SAMPLES] REPORT COMMAND [ARGUMENT...]
  *
  *     seconds    wall time
  *     peak_kib   the largest resident memory of the program, or of one of its children
@@ -10,8 +10,9 @@
  *     faults     page faults of it and its children
  *
  * The kernel counts towards a program's peak what its parent had when it started it. A
- * large parent would hide a small program; this one has little more than a MiB. With -s
- * the resident memory is written to SAMPLES as it goes: seconds and KiB, a line each.
+ * large parent would hide a small program; this one has little more than a MiB. With -p
+ * the library is preloaded into the program, and not into this one. With -s the resident
+ * memory is written to SAMPLES as it goes: seconds and KiB, a line each.
  *
  * It ends as the program does: with its exit status, or by the same signal.
  */
@@ -121,27 +122,33 @@ static int end_alike(int status)
     return 128 + WTERMSIG(status);
 }
 
+static _Noreturn void usage(void)
+{
+    fprintf(stderr, "usage: meter [-p LIBRARY] [-s SAMPLES] REPORT COMMAND [ARGUMENT...]\n");
+    exit(2);
+}
+
 int main(int argc, char **argv)
 {
     struct run run = {0};
     sigset_t child, mask;
-    int first = 1;
+    int option;
 
-    if (argc > 2 && strcmp(argv[1], "-s") == 0) {
-        run.samples = fopen(argv[2], "we");
-        if (run.samples == NULL)
+    while ((option = getopt(argc, argv, "+p:s:")) != -1) {
+        if (option == 'p')
+            setenv("LD_PRELOAD", optarg, 1);
+        else if (option != 's')
+            usage();
+        else if ((run.samples = fopen(optarg, "we")) == NULL)
             bench_fail("cannot write the samples");
-        first = 3;
     }
-    if (argc < first + 2) {
-        fprintf(stderr, "usage: meter [-s SAMPLES] REPORT COMMAND [ARGUMENT...]\n");
-        return 2;
-    }
+    if (argc < optind + 2)
+        usage();
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
     sigprocmask(SIG_BLOCK, &child, &mask);
-    start(&run, argv + first + 1, &mask);
+    start(&run, argv + optind + 1, &mask);
     watch(&run, &child);
-    report(&run, argv[first]);
+    report(&run, argv[optind]);
     return end_alike(run.status);
 }
