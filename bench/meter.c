@@ -124,7 +124,8 @@ static int end_alike(int status)
 
 static _Noreturn void usage(void)
 {
-    fprintf(stderr, "usage: meter [-p LIBRARY] [-s SAMPLES] REPORT COMMAND [ARGUMENT...]\n");
+    fprintf(stderr,
+        "usage: meter [-p LIBRARY] [-s SAMPLES] REPORT COMMAND [ARGUMENT...]\n");
     exit(2);
 }
 

@@ -8,13 +8,15 @@ ratios to jemalloc; plots, JSON and CSV go to DIR/bench.
 """
 import collections
 import os
+import shutil
 import statistics
 
 from harness import docs, plots, record, report
 from harness.allocators import BASE, find_allocators
+from harness.machine import machine_line
 from harness.process import Failure, TemporaryPlace
 from harness.progress import Progress, in_words
-from harness.workloads import NAMES, make_load, make_workload
+from harness.workloads import NAMES, RELEASE, make_load, make_workload
 
 Effort = collections.namedtuple(
     "Effort",
@@ -30,9 +32,8 @@ EFFORTS = {
 }
 SCALED = ("larson", "mstress", "rptest", "glibc-thread")
 # Their memory is shown over time: the name, and how much more of it than usual.
-CURVES = (("release", 1), ("espresso-like", 3), ("mstress", 3), ("redis-server", 1))
+CURVES = ((RELEASE, 1), ("espresso-like", 3), ("mstress", 3), ("redis-server", 1))
 CURVE_POINTS = 300
-ROW_SECONDS = 5  # one workload under all allocators, where nothing is known yet
 
 
 class Suite:
@@ -41,7 +42,6 @@ class Suite:
     def __init__(self, arguments, place):
         self.place = place
         self.effort = EFFORTS["quick" if arguments.quick else "full"]
-        self.only = arguments.only or NAMES + ["release"]
         self.rounds = arguments.rounds or self.effort.rounds
         # Who asks for so many rounds gets them.
         self.limit = None if arguments.rounds else self.effort.limit
@@ -50,33 +50,40 @@ class Suite:
             raise Failure("%s is missing; ./dev bench installs it" % BASE)
         name = "quick" if arguments.quick else "full"
         self.document = record.new_document(arguments, name, self.allocators)
-        self.parts = self.plan(arguments)
-        self.expected = {}  # name: output
-        self.turn = 0
+        self.plan(arguments)
+        self.document["rounds"] = self.rounds if self.workloads else 0
+        self.expected = {}  # workload: output
+        self.turns = collections.Counter()  # workload: rows so far
 
     # -- Parts ------------------------------------------------------------------------
 
     def plan(self, arguments):
-        """(the part, its weight) in the order in which they run."""
-        self.workloads = [
-            make_workload(name, self.effort.scale, self.effort.percent)
-            for name in NAMES
-            if name in self.only and not arguments.scaling
-        ]
+        """What each part has to do: all, or what was asked for and nothing beside it."""
+        only, effort = arguments.only, self.effort
+        rounds = [n for n in NAMES if not arguments.scaling and n in (only or NAMES)]
+        curves = CURVES if not arguments.scaling else ()
+        if only:
+            curves = [entry for entry in curves if entry[0] == RELEASE and RELEASE in only]
+        scaled = SCALED if arguments.scaling or not only else ()
+        self.workloads = [make_workload(n, effort.scale, effort.percent) for n in rounds]
         self.curves = [
-            (make_workload(name, self.effort.memory_scale * more, self.effort.percent))
-            for name, more in CURVES
-            if name in self.only and not arguments.scaling
+            make_workload(n, effort.memory_scale * more, effort.percent) for n, more in curves
         ]
-        self.scaled = [name for name in SCALED if name in self.only]
-        return (
-            (self.run_curves, len(self.curves) * self.effort.memory_rounds),
-            (self.run_scaling, len(self.scaled) * self.effort.scaling_rounds * 2),
-            (self.run_rounds, len(self.workloads) * self.rounds),
-        )
+        self.scaled = [
+            [make_load(name, effort.scaling_scale, n) for n in effort.threads]
+            for name in scaled
+            if name in (only or SCALED)
+        ]
+
+    def weight(self):
+        """Of all rows together."""
+        total = self.rounds * sum(workload.weight() for workload in self.workloads)
+        total += sum(self.curve_rounds(load) * load.weight() for load in self.curves)
+        rows = sum(load.weight() for loads in self.scaled for load in loads)
+        return total + self.effort.scaling_rounds * rows
 
     def run(self):
-        self.progress = Progress(ROW_SECONDS * sum(weight for _, weight in self.parts))
+        self.progress = Progress(self.weight())
         for workload in {w.name: w for w in self.workloads + self.curves}.values():
             workload.require_installed()
             workload.prepare(self.place)
@@ -84,31 +91,32 @@ class Suite:
                 workload.check(self.place, allocator)
         print("%-14s %-14s" % ("", "seconds:"), end="")
         print("".join("%11s" % allocator for allocator in self.allocators))
-        for part, weight in self.parts:
-            if weight:
-                part()
+        self.run_curves()
+        self.run_scaling()
+        self.run_rounds()
 
-    def rotated(self):
-        """Every row starts with another allocator, so that none always follows one."""
-        self.turn += 1
-        turn = self.turn % len(self.allocators)
+    def rotated(self, workload):
+        """Each row of a workload starts with another allocator: none always follows one."""
+        turn = self.turns[workload] % len(self.allocators)
+        self.turns[workload] += 1
         return self.allocators[turn:] + self.allocators[:turn]
 
-    def row(self, title, workload, key=None, samples=None):
+    def row(self, title, workload, samples=None):
         """One run under each allocator: {allocator's name: Usage}, in the usual order."""
         self.progress.row(title, workload.name)
         usages = {}
-        for allocator in self.rotated():
-            usages[allocator.name] = self.one(workload, allocator, key, samples)
+        for allocator in self.rotated(workload):
+            usages[allocator.name] = self.one(workload, allocator, samples)
         usages = {a.name: usages[a.name] for a in self.allocators}
         for usage in usages.values():
             self.progress.cell("%.2f" % usage.seconds)
+        self.progress.end_row(workload.weight())
         return usages
 
-    def one(self, workload, allocator, key, samples):
+    def one(self, workload, allocator, samples):
         path = samples(allocator) if samples else None
         usage = workload.run(self.place, allocator, path)
-        expected = self.expected.setdefault(key or workload, usage.output)
+        expected = self.expected.setdefault(workload, usage.output)
         if usage.output != expected:
             message = "%s under %s leaves something else behind:\n    %s\n    %s"
             shown = [o.decode("ascii", "replace")[-300:] for o in (expected, usage.output)]
@@ -117,15 +125,15 @@ class Suite:
 
     # -- Memory over time -------------------------------------------------------------
 
+    def curve_rounds(self, workload):
+        """One draws a curve; more are for the figure that release is about."""
+        return self.effort.memory_rounds if workload.name == RELEASE else 1
+
     def run_curves(self):
-        for number in range(self.effort.memory_rounds):
-            for workload in self.curves:
-                if number == 0 or workload.name == "release":
-                    usages = self.row("memory", workload, samples=self.samples_path)
-                    self.keep_curves(workload, usages, number == 0)
-                    self.progress.end_row(ROW_SECONDS)
-                else:
-                    self.progress.done += ROW_SECONDS
+        for workload in self.curves:
+            for number in range(self.curve_rounds(workload)):
+                usages = self.row("memory", workload, samples=self.samples_path)
+                self.keep_curves(workload, usages, number == 0)
 
     def samples_path(self, allocator):
         return self.place.path("samples-" + allocator.name)
@@ -138,24 +146,20 @@ class Suite:
                     a.name: read_curve(self.samples_path(a)) for a in self.allocators
                 },
             }
-        if workload.name == "release":
+        if workload.name == RELEASE:
             self.document["release"] = self.document["release"] or self.entry(workload)
             self.keep(self.document["release"], workload, usages)
 
     # -- Scaling over threads ---------------------------------------------------------
 
     def run_scaling(self):
-        for name in self.scaled:
+        for loads in self.scaled:
             seconds = {allocator.name: [] for allocator in self.allocators}
-            for threads in self.effort.threads:
-                load = make_load(name, self.effort.scaling_scale, threads)
-                for column, found in self.scaling_row(load).items():
+            for load in loads:
+                for column, found in self.run_threads(load).items():
                     seconds[column].append(found)
-                self.progress.end_row(
-                    2 * ROW_SECONDS * self.effort.scaling_rounds / len(self.effort.threads)
-                )
             unit = statistics.median(seconds[BASE][0])
-            self.document["scaling"][name] = {
+            self.document["scaling"][load.name] = {
                 "about": load.about,
                 "threads": self.effort.threads,
                 "allocators": seconds,
@@ -165,19 +169,19 @@ class Suite:
                 },
             }
 
-    def scaling_row(self, load):
+    def run_threads(self, load):
         found = {allocator.name: [] for allocator in self.allocators}
         title = "%d thread%s" % (load.threads, "s" if load.threads > 1 else "")
-        for number in range(self.effort.scaling_rounds):
-            if number:
-                print()
-            for column, usage in self.row(title, load, (load.name, load.threads)).items():
+        for _ in range(self.effort.scaling_rounds):
+            for column, usage in self.row(title, load).items():
                 found[column].append(usage.seconds)
         return found
 
     # -- Rounds -----------------------------------------------------------------------
 
     def run_rounds(self):
+        if not self.workloads:
+            return
         for workload in self.workloads:
             self.document["workloads"][workload.name] = self.entry(workload)
         for number in range(1, self.rounds + 1):
@@ -185,7 +189,6 @@ class Suite:
             for workload in self.workloads:
                 usages = self.row("round %d of %d" % (number, self.rounds), workload)
                 self.keep(self.document["workloads"][workload.name], workload, usages)
-                self.progress.end_row(ROW_SECONDS)
             self.document["rounds"] = number
             ends = self.progress.elapsed() * 2 - began
             if self.limit and ends > self.limit and number < self.rounds:
@@ -216,7 +219,7 @@ def read_curve(path):
 def add_options(parser):
     parser.add_argument("--quick", action="store_true", help="a few minutes, rougher figures")
     parser.add_argument("--rounds", type=int, help="as many, however long they take")
-    names = NAMES + ["release"]
+    names = [*NAMES, RELEASE]
     parser.add_argument("--only", nargs="+", choices=names, metavar="WORKLOAD",
         help=", ".join(names))  # fmt: skip
     parser.add_argument("--scaling", action="store_true", help="only that over 1 to 16 threads")
@@ -229,7 +232,7 @@ def add_options(parser):
 def measure(arguments):
     with TemporaryPlace(arguments.build) as place:
         suite = Suite(arguments, place)
-        print("\n".join(record.about(suite.document)))
+        print("%s; %s rounds at most" % (machine_line(), suite.rounds))
         suite.run()
         suite.document["seconds"] = round(suite.progress.elapsed())
         if suite.missing:
@@ -237,13 +240,22 @@ def measure(arguments):
         return suite.document
 
 
+def folder_of(arguments):
+    """Where the results go: those of a run of less do not take the place of a full one's."""
+    part = "-part" if arguments.only or arguments.scaling else ""
+    quick = "-quick" if arguments.quick else ""
+    return os.path.join(arguments.build, "bench", "malloc" + quick + part)
+
+
 def main(arguments):
-    folder = os.path.join(arguments.build, "bench", "malloc")
-    os.makedirs(folder, exist_ok=True)
     if arguments.source:
+        folder = os.path.dirname(os.path.abspath(arguments.source))
         document = record.read_json(arguments.source)
     else:
         document = measure(arguments)
+        folder = folder_of(arguments)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.makedirs(folder)
         record.write_json(document, os.path.join(folder, "malloc.json"))
         record.write_csv(document, os.path.join(folder, "malloc.csv"))
     print("\n" + "\n".join(report.lines(document)))

@@ -6,7 +6,8 @@ What a run of the malloc suite leaves behind: a document, as JSON; and its runs,
     workloads  name: {about, threads, runs: {allocator: [{seconds peak_kib end_kib faults}]}}
     release    the same, for the one workload of that name
     curves     name: {about, allocators: {allocator: [[seconds, KiB] ...]}}
-    scaling    name: {about, threads: [...], allocators: {allocator: [[seconds ...] ...]}}
+    scaling    name: {about, threads: [...], allocators: {allocator: [[seconds ...] ...]},
+               rates: {allocator: [...]}}, of the base's on one thread
 """
 import csv
 import datetime

@@ -82,8 +82,9 @@ def lines(document):
     yield from record.about(document)
     if document["workloads"]:
         for entry in TABLES:
-            yield ""
-            yield from table(document, *entry)
+            if mean(document["workloads"], BASE, entry[0]):
+                yield ""
+                yield from table(document, *entry)
     if document["release"]:
         yield ""
         yield from release_table(document)

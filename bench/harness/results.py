@@ -72,7 +72,7 @@ def aims(document):
     for field, what, most in (("seconds", "time", 0.65), ("peak_kib", "peak memory", 0.80)):
         measured = mean(workloads, OURS, field)
         if measured is not None:
-            which = "%d workloads" % len(workloads)
+            which = "workloads: %d" % len(workloads)
             title = "%s, geometric mean, of %s's" % (what, BASE)
             found.append(Aim(title, measured, most, measured <= most, which))
         if field == "seconds":

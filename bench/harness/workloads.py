@@ -25,7 +25,8 @@ LOADS = (
     ("cfrac-like", False, "arithmetic on numbers of a few digits, each an object"),
     ("espresso-like", False, "a live set of small objects that swells and shrinks"),
 )
-RELEASE = ("release", True, "objects of mixed sizes are all freed; then two seconds of idleness")
+RELEASE = "release"
+RELEASED = (RELEASE, True, "objects of mixed sizes are all freed; then two seconds of idleness")
 NAMES = [name for name, _, _ in LOADS] + [program.name for program in programs.ALL]
 
 
@@ -40,6 +41,9 @@ class Load:
         self.about = about
         self.scale = scale
         self.threads = threads
+
+    def weight(self):
+        return self.scale * 0.05 + (10 if self.name == RELEASE else 0)
 
     def require_installed(self):
         pass
@@ -69,7 +73,7 @@ class Load:
 
 
 def make_load(name, scale, threads=2):
-    entry = next(entry for entry in LOADS + (RELEASE,) if entry[0] == name)
+    entry = next(entry for entry in LOADS + (RELEASED,) if entry[0] == name)
     return Load(name, entry[2], scale, threads)
 
 
