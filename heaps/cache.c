@@ -394,6 +394,29 @@ void *sh_cache_refill(
     return cell;
 }
 
+/* ---- Tidying ---- */
+
+static void tidy_bin(struct sh_cache *cache, struct sh_bin *bin)
+{
+    struct sh_span *span = bin->span;
+    if (!span)
+        return;
+    sh_span_sweep_if_due(span);
+    if (span->used != sh_popcount64(bin->cells))
+        return;
+    sh_cache_close_window(bin);
+    bin->span = NULL;
+    place(cache, span);
+}
+
+void sh_cache_tidy(struct sh_cache *cache)
+{
+    sh_remote_drain(cache);
+    for (unsigned kind = 0; kind < SH_KIND_COUNT; kind++)
+        for (unsigned c = 0; c < SH_CLASS_COUNT; c++)
+            tidy_bin(cache, &cache->bins[kind][c]);
+}
+
 /* ---- Caches ---- */
 
 void sh_cache_select(struct sh_thread *self)

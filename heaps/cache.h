@@ -213,6 +213,9 @@ void sh_cache_take_back(struct sh_cache *cache, struct sh_span *span);
 struct sh_span *sh_cache_detach_dead(struct sh_cache *cache);
 void sh_cache_give_back(struct sh_span *dead);
 
+/* Spans that became empty while they were current are put with the dead ones. */
+void sh_cache_tidy(struct sh_cache *cache);
+
 /* What the bin holds goes back to its span; the bin then misses. */
 void sh_cache_close_window(struct sh_bin *bin);
 
