@@ -51,6 +51,9 @@ void sh_area_link(struct sh_area *area)
         areas->prev = area;
     areas = area;
     sh_add_relaxed(&sh_heap_counts.total_pages, sh_area_pages(area));
+    size_t pages = sh_load_relaxed(&sh_heap_counts.total_pages);
+    if (pages > sh_load_relaxed(&sh_heap_counts.peak_pages))
+        sh_store_relaxed(&sh_heap_counts.peak_pages, pages);
 }
 
 void sh_area_unlink(struct sh_area *area)

@@ -39,6 +39,10 @@ struct sh_heap_counts {
     _Atomic size_t free_pages;  /* in free runs */
     _Atomic size_t dirty_pages; /* of those, dirty and not the user's */
     _Atomic uint32_t areas;     /* areas ever added: tells whether the heap grew */
+    /* For statistics. */
+    _Atomic size_t peak_pages;   /* the most that total_pages ever was */
+    _Atomic size_t purges;       /* runs ever purged */
+    _Atomic size_t purged_pages; /* of these */
 };
 extern struct sh_heap_counts sh_heap_counts;
 

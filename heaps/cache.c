@@ -544,8 +544,10 @@ static void put_away(struct sh_cache *cache, enum sh_kind kind, unsigned c)
     struct sh_span *span = depot->current;
     sh_cache_unload(cache, kind, c, 0);
     depot->current = NULL;
-    if (span)
-        place(cache, span);
+    if (!span)
+        return;
+    sh_span_sweep_if_due(span);
+    place(cache, span);
 }
 
 void sh_cache_put_away(struct sh_cache *cache)

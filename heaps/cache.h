@@ -196,8 +196,8 @@ void sh_cache_give_back(struct sh_span *dead);
 void sh_cache_unload(
     struct sh_cache *cache, enum sh_kind kind, unsigned class_index, size_t keep);
 
-/* Where memory runs out: all rounds go back, and no span stays for being current. The
- * caller gives back the dead. */
+/* Where memory is wanted back: all rounds go to their spans, and no span stays for being
+ * current. The caller gives back the dead. */
 void sh_cache_put_away(struct sh_cache *cache);
 
 /* Takes a span that is not current off its list. */

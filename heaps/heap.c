@@ -22,8 +22,10 @@
 #include "heaps/huge.h"
 #include "heaps/misuse.h"
 #include "heaps/pace.h"
+#include "heaps/purge.h"
 #include "heaps/remote.h"
 #include "heaps/run.h"
+#include "heaps/stats.h"
 #include "heaps/sweep.h"
 #include "heaps/tables.h"
 #include "lib/check.h"
@@ -106,8 +108,10 @@ static void init_once(void)
     }
     sh_lock_release(&sh_heap_lock);
     sh_critical_leave();
-    if (first)
+    if (first) {
         sh_options_tell();
+        sh_stats_prepare();
+    }
 }
 
 void sh_heap_init(void)
@@ -432,6 +436,26 @@ void sh_heap_free(void *p, const char *call)
     SH_KEEP(p);
     if (SH_UNLIKELY(!freed))
         sh_misuse_pointer(call, p, SH_FOUND_DEAD);
+}
+
+bool sh_heap_trim(void)
+{
+    sh_heap_init();
+    sh_critical_enter();
+    size_t before = sh_load_relaxed(&sh_heap_counts.total_pages);
+    struct sh_cache *cache = own_cache();
+    if (cache) {
+        sh_cache_put_away(cache);
+        sh_cache_give_back(sh_cache_detach_dead(cache));
+    }
+    sh_lock_acquire(&sh_shared_lock);
+    sh_cache_put_away(&sh_shared_cache);
+    struct sh_span *dead = sh_cache_detach_dead(&sh_shared_cache);
+    sh_lock_release(&sh_shared_lock);
+    sh_cache_give_back(dead);
+    bool any = sh_purge_dirty();
+    sh_critical_leave();
+    return any || sh_load_relaxed(&sh_heap_counts.total_pages) < before;
 }
 
 /* ---- Resizing ---- */

@@ -52,6 +52,10 @@ size_t sh_heap_usable(const void *p, const char *call);
  * as it was. */
 void *sh_heap_resize(void *p, size_t n, bool allow_move, const char *call);
 
+/* Gives back all memory that can be: pages freed before, and what is empty among the
+ * spans of the calling thread and of nobody's. True: there was some. */
+bool sh_heap_trim(void);
+
 /* Sets the final bit of the live cell at p; false: no memory for the table. */
 bool sh_object_set_final(void *p);
 

@@ -5,6 +5,7 @@
  */
 #include <stddef.h>
 
+#include "heaps/mallinfo.h"
 #include "heaps/malloc.h"
 
 /* Declared here, not in a C library's header, whose attributes would let the compiler
@@ -116,4 +117,46 @@ DECLARE(void *, __libc_valloc, size_t size)
 DECLARE(void *, __libc_pvalloc, size_t size)
 {
     return sh_pvalloc(size);
+}
+
+/* ---- Numbers and settings ---- */
+
+DECLARE(struct sh_mallinfo, mallinfo, void)
+{
+    return sh_mallinfo();
+}
+
+DECLARE(struct sh_mallinfo2, mallinfo2, void)
+{
+    return sh_mallinfo2();
+}
+
+DECLARE(int, malloc_info, int options, FILE *stream)
+{
+    return sh_malloc_info(options, stream);
+}
+
+DECLARE(void, malloc_stats, void)
+{
+    sh_malloc_stats();
+}
+
+DECLARE(int, malloc_trim, size_t pad)
+{
+    return sh_malloc_trim(pad);
+}
+
+DECLARE(int, mallopt, int parameter, int value)
+{
+    return sh_mallopt(parameter, value);
+}
+
+DECLARE(struct sh_mallinfo, __libc_mallinfo, void)
+{
+    return sh_mallinfo();
+}
+
+DECLARE(int, __libc_mallopt, int parameter, int value)
+{
+    return sh_mallopt(parameter, value);
 }

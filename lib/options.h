@@ -3,7 +3,7 @@
  * What a user may set, in one environment variable: SPLITHEAP_CONF=key:value,key:value.
  *
  * SH_OPTIONS is the one table. It makes the struct, the defaults, the parser and the
- * help text; the lists in docs/ are held to it by tests/house/options.py.
+ * help text; the lists in docs/ are held to it by tests/house/lists.py.
  *
  * Options are read once, when the heap is first used, and no fast path asks for one:
  * those that change what an allocation does send allocations the slow way instead.

@@ -69,6 +69,16 @@ size_t sh_os_memory_available_under(const char *root);
  */
 size_t sh_os_environment(const char *name, char *text, size_t size);
 
+uint32_t sh_os_process_id(void);
+
+/*
+ * A file to append text to, made where it is missing; a negated errno: it cannot be
+ * opened. Write writes all of it, or as much as goes; descriptor 2 is standard error.
+ */
+int sh_os_append_open(const char *path);
+void sh_os_write(int file, const char *text, size_t len);
+void sh_os_close(int file);
+
 /* ---- Text and the end ---- */
 
 void sh_os_write_stderr(const char *text, size_t len);

@@ -499,17 +499,7 @@ size_t sh_os_memory_available(void)
 
 void sh_os_write_stderr(const char *text, size_t len)
 {
-    int error = errno;
-    while (len > 0) {
-        long n = syscall(SYS_write, STDERR_FILENO, text, len);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            break;
-        text += n;
-        len -= (size_t)n;
-    }
-    errno = error;
+    sh_os_write(STDERR_FILENO, text, len);
 }
 
 void sh_os_abort(void)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the process was started with, of lib/os.h on Linux.
+ * What the process was started with, and files that it writes to, of lib/os.h on Linux.
  *
  * The first malloc of a process may come from the loader, before the C library was told
  * where the environment is: then the kernel's own record of it is read.
@@ -119,4 +119,35 @@ size_t sh_os_environment(const char *name, char *text, size_t size)
         from_kernel(name, &value);
     text[value.len < size ? value.len : size - 1] = '\0';
     return value.len;
+}
+
+/* ---- Files ---- */
+
+uint32_t sh_os_process_id(void)
+{
+    return (uint32_t)sh_os_call4(SYS_getpid, 0, 0, 0, 0);
+}
+
+int sh_os_append_open(const char *path)
+{
+    int flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY;
+    return (int)sh_os_call4(SYS_openat, AT_FDCWD, (long)path, flags, 0666);
+}
+
+void sh_os_write(int file, const char *text, size_t len)
+{
+    while (len > 0) {
+        long n = sh_os_call4(SYS_write, file, (long)text, (long)len, 0);
+        if (n == -EINTR)
+            continue;
+        if (n <= 0)
+            break;
+        text += n;
+        len -= (size_t)n;
+    }
+}
+
+void sh_os_close(int file)
+{
+    sh_os_call4(SYS_close, file, 0, 0, 0);
 }

@@ -13,6 +13,7 @@
 
 #include <splitheap/malloc.h>
 
+#include "tests/child.h"
 #include "tests/heap.h"
 
 void *__libc_malloc(size_t size);
@@ -80,6 +81,128 @@ static void every_name_is_ours(void **unused)
     p[0] = aligned_alloc(64, 128);
     free_aligned_sized(p[0], 64, 128);
     assert_false(ours(p[0]));
+}
+
+/* ---- Numbers and settings ---- */
+
+struct mallinfo __libc_mallinfo(void);
+int __libc_mallopt(int parameter, int value);
+
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+
+/* Each call tells of this one more object, of a cell of 1024 bytes. */
+static void mallinfo_is_ours(void **unused)
+{
+    struct mallinfo before = mallinfo();
+    void *p = malloc(1000);
+    assert_int_equal(mallinfo().uordblks, before.uordblks + 1024);
+    free(p);
+    assert_int_equal(mallinfo().uordblks, before.uordblks);
+    assert_int_equal(mallinfo().hblks, 0);
+    p = malloc((size_t)50 << 20);
+    assert_int_equal(mallinfo().hblks, 1);
+    assert_int_equal(mallinfo().hblkhd, 50 << 20);
+    free(p);
+}
+
+static void libc_mallinfo_is_ours(void **unused)
+{
+    int before = __libc_mallinfo().uordblks;
+    void *p = malloc(1000);
+    assert_int_equal(__libc_mallinfo().uordblks, before + 1024);
+    free(p);
+}
+
+static void mallinfo2_is_ours(void **unused)
+{
+    struct mallinfo2 before = mallinfo2();
+    void *p = malloc(1000), *huge = malloc((size_t)50 << 20);
+    struct mallinfo2 now = mallinfo2();
+    assert_int_equal(now.uordblks, before.uordblks + 1024);
+    assert_int_equal(now.hblks, before.hblks + 1);
+    assert_int_equal(now.hblkhd, before.hblkhd + ((size_t)50 << 20));
+    assert_int_equal(now.arena, now.uordblks + now.fordblks);
+    free(p);
+    free(huge);
+}
+
+/* The number in the attribute of the last element that begins like this. */
+static size_t attribute(const char *xml, const char *begin, const char *name)
+{
+    const char *at = NULL;
+    for (const char *next = xml; (next = strstr(next, begin)); next++)
+        at = next;
+    assert_non_null(at);
+    at = strstr(at, name);
+    assert_non_null(at);
+    return strtoul(at + strlen(name), NULL, 10);
+}
+
+static void malloc_info_is_ours(void **unused)
+{
+    void *huge = malloc((size_t)50 << 20);
+    char *xml = NULL;
+    size_t len = 0;
+    FILE *stream = open_memstream(&xml, &len);
+    errno = 0;
+    assert_int_equal(malloc_info(1, stream), EINVAL);
+    assert_int_equal(ftell(stream), 0);
+    assert_int_equal(malloc_info(0, stream), 0);
+    fclose(stream);
+    assert_int_equal(strncmp(xml, "<malloc version=\"1\">\n", 21), 0);
+    assert_string_equal(xml + len - 10, "</malloc>\n");
+    assert_int_equal(attribute(xml, "<total type=\"mmap\"", "count=\""), 1);
+    assert_int_equal(
+        attribute(xml, "<total type=\"mmap\"", "size=\""), (size_t)50 << 20);
+    free(xml);
+    free(huge);
+}
+
+static void print_stats(void *unused)
+{
+    malloc_stats();
+}
+
+static void malloc_stats_is_ours(void **unused)
+{
+    struct child child;
+    child_run(&child, print_stats, NULL);
+    assert_true(child_returned(&child));
+    assert_int_equal(strncmp(child.text, "splitheap: statistics of process ", 33), 0);
+}
+
+static void malloc_trim_is_ours(void **unused)
+{
+    char *p = malloc(3 << 20);
+    memset(p, 1, 3 << 20);
+    free(p);
+    assert_true(mallinfo2().keepcost > 0);
+    assert_int_equal(malloc_trim(0), 1);
+    assert_int_equal(mallinfo2().keepcost, 0);
+    assert_int_equal(malloc_trim(1000), 0);
+}
+
+static void mallopt_is_ours(void **unused)
+{
+    assert_int_equal(mallopt(M_MXFAST, 80), 1);
+    assert_int_equal(mallopt(M_MXFAST, 1000), 0);
+    assert_int_equal(mallopt(M_MXFAST, -1), 0);
+    assert_int_equal(mallopt(M_TRIM_THRESHOLD, 128 << 10), 1);
+    assert_int_equal(mallopt(M_TRIM_THRESHOLD, -1), 1);
+    assert_int_equal(mallopt(M_TOP_PAD, 0), 1);
+    assert_int_equal(mallopt(M_MMAP_THRESHOLD, 1 << 20), 1);
+    assert_int_equal(mallopt(M_MMAP_MAX, 0), 1);
+    assert_int_equal(mallopt(M_CHECK_ACTION, 3), 1);
+    assert_int_equal(mallopt(M_ARENA_TEST, 1), 1);
+    assert_int_equal(mallopt(M_ARENA_MAX, 1), 1);
+    assert_int_equal(mallopt(12345, 1), 1);
+    assert_int_equal(__libc_mallopt(M_MXFAST, 161), 0);
+    assert_int_equal(mallopt(M_PERTURB, 1), 1);
+    unsigned char *p = malloc(50);
+    assert_int_equal(p[0], 0xfe);
+    assert_int_equal(p[49], 0xfe);
+    free(p);
+    assert_int_equal(mallopt(M_PERTURB, 0), 1);
 }
 
 static void the_c_library_uses_them(void **unused)
@@ -192,6 +315,13 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(works_before_main),
         cmocka_unit_test(every_name_is_ours),
+        cmocka_unit_test(mallinfo_is_ours),
+        cmocka_unit_test(libc_mallinfo_is_ours),
+        cmocka_unit_test(mallinfo2_is_ours),
+        cmocka_unit_test(malloc_info_is_ours),
+        cmocka_unit_test(malloc_stats_is_ours),
+        cmocka_unit_test(malloc_trim_is_ours),
+        cmocka_unit_test(mallopt_is_ours),
         cmocka_unit_test(the_c_library_uses_them),
         cmocka_unit_test(a_new_threads_are_ours),
         cmocka_unit_test(the_loader_uses_them),

@@ -100,8 +100,10 @@ static struct sh_depot *depot_of(enum sh_kind kind, size_t size)
 
 static size_t rounds(enum sh_kind kind, size_t size)
 {
-    struct sh_round *magazine = depot_of(kind, size)->magazine;
-    return magazine ? (size_t)(bin_of(kind, size)->top - magazine) : 0;
+    size_t count = 0;
+    for (struct sh_round *round = bin_of(kind, size)->top; round->cell; round--)
+        count++;
+    return count;
 }
 
 static size_t limit(enum sh_kind kind, size_t size)

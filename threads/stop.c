@@ -170,6 +170,16 @@ SH_NO_SANITIZE static void on_signal(int signal, siginfo_t *info, void *context)
         spill_and_park(self, context);
 }
 
+/* What some thread is to do when its critical section ends; done by the first that
+ * comes by. */
+static _Atomic(void (*)(void)) put_off;
+
+void sh_thread_later(void (*deed)(void))
+{
+    sh_store_seq_cst(&put_off, deed);
+    sh_tls.stop_wanted = 1;
+}
+
 /* The signal that set stop_wanted may be of a stop that another way has answered. */
 void sh_stop_park_self(void)
 {
@@ -178,6 +188,11 @@ void sh_stop_park_self(void)
     struct sh_thread *self = sh_tls.self;
     if (self && sh_load_relaxed(&self->state) == SH_THREAD_WANTED)
         spill_and_park(self, NULL);
+    if (SH_UNLIKELY(sh_load_relaxed(&put_off) != NULL)) {
+        void (*deed)(void) = sh_exchange_seq_cst(&put_off, NULL);
+        if (deed)
+            deed();
+    }
 }
 
 /* ---- Blocking ---- */

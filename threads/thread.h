@@ -65,7 +65,8 @@ enum sh_phase {
 
 extern SH_TLS struct sh_thread_tls sh_tls;
 
-/* Parks the calling thread until the world resumes (threads/stop.c). */
+/* Parks the calling thread until the world resumes, and does what was put off
+ * (threads/stop.c). */
 SH_COLD void sh_stop_park_self(void);
 
 /*
@@ -78,6 +79,10 @@ SH_INLINE void sh_critical_enter(void)
     sh_tls.critical++;
     SH_BARRIER();
 }
+
+/* In a critical section, of a signal handler that found itself in one: `deed` is done
+ * when the section ends. Of several at once one may be done for all. (handler) */
+void sh_thread_later(void (*deed)(void));
 
 SH_INLINE void sh_critical_leave(void)
 {

@@ -52,7 +52,7 @@ static uint64_t bury(struct life *life)
 uint64_t load_mleak(unsigned scale, unsigned threads)
 {
     static struct life lives[TEAM_MAX];
-    uint64_t all = (uint64_t)scale * 50;
+    uint64_t all = (uint64_t)scale * 100;
     uint64_t sum = 0;
 
     for (uint64_t n = 0; n < all + threads; n++) {

@@ -4,7 +4,7 @@
 
     exports.py ROOT LIBRARY.so LIBRARY.a
 
-splitheap.map must list what gc.h declares and the names replaced below; the shared
+splitheap.map must list what gc.h and malloc.h declare and the names replaced below; the shared
 library must export what the map lists; the archive's other global names must begin
 with sh_, since they share the name space of the program.
 """
@@ -15,7 +15,11 @@ import sys
 
 MALLOC = """malloc calloc realloc free reallocarray posix_memalign aligned_alloc memalign
     valloc pvalloc malloc_usable_size free_sized free_aligned_sized cfree""".split()
-LIBC = ["__libc_" + n for n in "malloc calloc realloc free memalign valloc pvalloc".split()]
+NUMBERS = "mallinfo mallinfo2 malloc_info malloc_stats malloc_trim mallopt".split()
+LIBC = [
+    "__libc_" + n
+    for n in "malloc calloc realloc free memalign valloc pvalloc mallinfo mallopt".split()
+]
 NOTHROW, ALIGNED = "RKSt9nothrow_t", "St11align_val_t"
 CXX = [f"_Zn{k}m{s}" for k in "wa" for s in ("", NOTHROW, ALIGNED, ALIGNED + NOTHROW)] + [
     f"_Zd{k}Pv{s}"
@@ -24,7 +28,7 @@ CXX = [f"_Zn{k}m{s}" for k in "wa" for s in ("", NOTHROW, ALIGNED, ALIGNED + NOT
 ]
 THREADS = """pthread_create thrd_create pthread_sigmask sigprocmask sigsuspend sigwait
     sigwaitinfo sigtimedwait sigaction signal""".split()
-REPLACED = {*MALLOC, *LIBC, *CXX, *THREADS}
+REPLACED = {*MALLOC, *NUMBERS, *LIBC, *CXX, *THREADS}
 
 
 def run(*command):
@@ -36,9 +40,9 @@ def without_comments(path):
 
 
 def declared(path):
-    """The functions that gc.h declares."""
+    """The functions that a header of ours declares."""
     text = re.sub(r"^\s*#.*$", "", without_comments(path), flags=re.M)
-    return set(re.findall(r"\bGC_PUBLIC\b[^;{]*?(\w+)\s*\([^;{]*\)\s*;", text))
+    return set(re.findall(r"\b(?:GC|SPLITHEAP)_PUBLIC\b[^;{]*?(\w+)\s*\([^;{]*\)[\sA-Z_]*;", text))
 
 
 def mapped(path):
@@ -65,8 +69,9 @@ def differ(what, one, other):
 def main():
     root, shared, static = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     names = mapped(root / "splitheap.map")
-    in_gc_h = declared(root / "lib/include/splitheap/gc.h")
-    bad = differ("gc.h and the replaced names, splitheap.map", in_gc_h | REPLACED, names)
+    headers = root / "lib/include/splitheap"
+    ours = declared(headers / "gc.h") | declared(headers / "malloc.h")
+    bad = differ("headers and the replaced names, splitheap.map", ours | REPLACED, names)
     bad |= differ(
         "splitheap.map, the shared library",
         names,
@@ -88,7 +93,7 @@ def main():
     if "TEXTREL" in dynamic:
         print("the shared library has text relocations")
         bad = True
-    print(f"{len(names)} names, {len(in_gc_h)} of them in gc.h")
+    print(f"{len(names)} names, {len(ours)} of them in our headers")
     sys.exit(1 if bad else 0)
 
 

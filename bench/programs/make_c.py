@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Writes a large C file that is the same every time: make(path)."""
+"""Writes a large C file that is the same every time: make(path, functions)."""
 import random
-
-FUNCTIONS = 170
 
 HEAD = """\
 #include <stddef.h>
@@ -102,14 +100,14 @@ def make_function(dice, n):
     )
 
 
-def make(path):
+def make(path, functions=170):
     dice = random.Random(7)
     with open(path, "w", encoding="ascii") as file:
         file.write(HEAD)
-        for n in range(FUNCTIONS):
+        for n in range(functions):
             file.write(make_function(dice, n))
         calls = "".join(
             "    sum += step_%d(&list, sum + %d, 0.25);\n" % (n, n)
-            for n in range(FUNCTIONS)
+            for n in range(functions)
         )
         file.write(MAIN.format(calls=calls))

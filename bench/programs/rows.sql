@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- A database of a million rows, built, indexed, queried and changed.
+-- A database of ROWS rows, built, indexed, queried and changed; ROWS is filled in.
 
 PRAGMA page_size = 4096;
 PRAGMA cache_size = -262144;
@@ -21,7 +21,7 @@ CREATE TABLE item (
 BEGIN;
 WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 9999)
 INSERT INTO owner SELECT i, printf('owner %05d', i * 7919 % 10007) FROM n;
-WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000)
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ROWS)
 INSERT INTO item
 SELECT i, i * 7919 % 10000, printf('%08x item', i * 2654435761 % 4294967296),
        i * i % 65521
@@ -34,7 +34,7 @@ SELECT 'heaviest', owner.name, count(*), sum(weight)
 FROM item JOIN owner ON owner.id = item.owner
 GROUP BY owner.id ORDER BY sum(weight) DESC, owner.id LIMIT 10;
 SELECT 'names', length(group_concat(name, ',')) FROM item WHERE weight < 6000;
-SELECT 'sorted', name, id FROM item ORDER BY substr(name, 5), id LIMIT 5 OFFSET 123456;
+SELECT 'sorted', name, id FROM item ORDER BY substr(name, 5), id LIMIT 5 OFFSET ROWS / 8;
 SELECT 'prefixes', count(DISTINCT substr(name, 1, 4)) FROM item;
 
 BEGIN;

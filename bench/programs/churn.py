@@ -3,17 +3,20 @@
 
 Each thread builds documents, turns them into text and back, sorts and searches them,
 and puts every one into its neighbour's queue: what one thread allocates another frees.
-The output depends on nothing but this text.
+The output depends on nothing but this text and the number of rounds.
+
+    churn.py [ROUNDS]
 """
 import collections
 import json
 import queue
 import re
+import sys
 import threading
 import zlib
 
 THREADS = 4
-ROUNDS = 40
+ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 40
 RECORDS = 60
 KEPT_DOCUMENTS = 25
 
