@@ -133,7 +133,8 @@ static void fill_after_another_size(void *unused)
     for (size_t size = 16; size <= 4096; size *= 2) {
         size_t here = fill_with(size, start, bytes);
         if (here < bytes * 9 / 10)
-            fprintf(stderr, "%zu-byte cells fill %zu of %zu bytes\n", size, here, bytes);
+            fprintf(
+                stderr, "%zu-byte cells fill %zu of %zu bytes\n", size, here, bytes);
         MUST(here >= bytes * 9 / 10);
         for (size_t i = 0; i < here / size; i++)
             gc_free(held[i]);

@@ -132,10 +132,12 @@ static void *live(void *seed)
     struct random random = {.state = (uint64_t)(uintptr_t)seed | 1};
     size_t deeds = DEEDS / LIVES;
     while (deeds > 0) {
-        size_t from = random_below(&random, SLOTS - 64), burst = random_below(&random, 400);
+        size_t from = random_below(&random, SLOTS - 64),
+               burst = random_below(&random, 400);
         bool near = random_below(&random, 2);
         for (; burst > 0 && deeds > 0; burst--, deeds--)
-            use_slot(near ? from + random_below(&random, 64) : random_below(&random, SLOTS),
+            use_slot(
+                near ? from + random_below(&random, 64) : random_below(&random, SLOTS),
                 &random);
         if (random_below(&random, 100) == 0)
             gc_collect();

@@ -169,8 +169,8 @@ static void of_what_lies_in_the_magazine(void **unused)
     mistake_then = call_free;
     for (size_t i = 0; i < ROUNDS; i += 3) {
         char *p = rounds[i];
-        expect_end(free_then, p + 16, INTERIOR, "free", p + 16, (size_t)16,
-            MAGAZINE_SIZE, p);
+        expect_end(
+            free_then, p + 16, INTERIOR, "free", p + 16, (size_t)16, MAGAZINE_SIZE, p);
     }
 }
 
@@ -184,8 +184,8 @@ static void of_what_was_unloaded(void **unused)
     expect_double_free(rounds[MANY - 1]);
     mistake_then = call_gc_free;
     for (size_t i = 0; i < MANY; i += 50)
-        expect_end(free_then, rounds[i], DOUBLE_FREE, "gc_free", rounds[i],
-            MAGAZINE_SIZE);
+        expect_end(
+            free_then, rounds[i], DOUBLE_FREE, "gc_free", rounds[i], MAGAZINE_SIZE);
 }
 
 static void hand_out_and_free_twice(void *p)
@@ -301,8 +301,8 @@ static void of_what_lies_in_anothers_magazine(void **unused)
 {
     make_rounds();
     void *p = rounds[MANY / 2];
-    expect_end(another_keeps_it_and_the_owner_frees, p, DOUBLE_FREE, "free", p,
-        MAGAZINE_SIZE);
+    expect_end(
+        another_keeps_it_and_the_owner_frees, p, DOUBLE_FREE, "free", p, MAGAZINE_SIZE);
     expect_end(
         another_keeps_it_and_a_third_frees, p, DOUBLE_FREE, "free", p, MAGAZINE_SIZE);
 }

@@ -152,7 +152,8 @@ static void drain_magazine(void)
         MUST(sh_load_relaxed(round.state) == SH_CELL_HELD);
         char *p = sh_cache_take(SH_KIND_EXPLICIT, size);
         MUST((uintptr_t)p == round.cell && p > last && span_of(p) == span);
-        MUST(round.state == state_of(p) && sh_load_relaxed(round.state) == SH_CELL_LIVE);
+        MUST(
+            round.state == state_of(p) && sh_load_relaxed(round.state) == SH_CELL_LIVE);
         last = p;
     }
     MUST(!sh_cache_take(SH_KIND_EXPLICIT, size));

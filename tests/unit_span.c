@@ -103,7 +103,8 @@ static void a_word_has_the_states_of_its_cells(void **unused)
             assert_int_equal(all & cells, 0);
             all |= cells;
             for (uint32_t i = 0; i < 64; i++)
-                assert_int_equal(cells >> i & 1, sh_cell_state(span, w * 64 + i) == state);
+                assert_int_equal(
+                    cells >> i & 1, sh_cell_state(span, w * 64 + i) == state);
         }
         assert_int_equal(all, UINT64_MAX);
     }
