@@ -4,7 +4,7 @@
  *
  * A collection is due when the bytes of collected kinds handed out since the last one
  * exceed what survived it, or a floor, or the program's own threshold. Caches count
- * by windows and tell the sum now and then.
+ * by refills and tell the sum now and then.
  */
 #ifndef SH_HEAPS_PACE_H
 #define SH_HEAPS_PACE_H

@@ -100,10 +100,11 @@ static struct sh_depot *depot_of(enum sh_kind kind, size_t size)
 
 static size_t rounds(enum sh_kind kind, size_t size)
 {
-    size_t count = 0;
-    for (struct sh_round *round = bin_of(kind, size)->top; round->cell; round--)
-        count++;
-    return count;
+    /* A bin that was not used yet is as the empty cache's. */
+    struct sh_bin *bin = bin_of(kind, size), *unused = &sh_empty_cache.bins[0][0];
+    return bin->top == unused->top
+               ? 0
+               : (size_t)(bin->top - depot_of(kind, size)->magazine);
 }
 
 static size_t limit(enum sh_kind kind, size_t size)
