@@ -12,13 +12,11 @@
 #include "lib/meta.h"
 #include "threads/registry.h"
 
-/* The table has every field. */
-#define ONE(field, what) +1
-_Static_assert(
-    sizeof(struct splitheap_stats) == (0 SH_STATS(ONE)) * sizeof(size_t), "SH_STATS");
-
+/* The table has every field, in their order. */
 #define IN_ORDER(field, what) FIELD_##field,
 enum { SH_STATS(IN_ORDER) FIELD_COUNT };
+_Static_assert(
+    sizeof(struct splitheap_stats) == FIELD_COUNT * sizeof(size_t), "SH_STATS");
 #define IS_IN_ORDER(field, what)                                                       \
     _Static_assert(                                                                    \
         offsetof(struct splitheap_stats, field) == FIELD_##field * sizeof(size_t),     \

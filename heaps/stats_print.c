@@ -3,13 +3,12 @@
 #include "heaps/stats.h"
 #include "lib/os.h"
 
-#define COUNT(field, what) +1
-#define FIELD_COUNT (0 SH_STATS(COUNT))
-
 #define ROW(field, what) {#field, what},
 static const struct {
     const char *name, *what;
 } rows[] = {SH_STATS(ROW)};
+
+#define FIELD_COUNT (sizeof rows / sizeof rows[0])
 
 /* The fields in the order of the rows: heaps/stats.c holds them to it. */
 static size_t value(const struct sh_stats *stats, size_t row)

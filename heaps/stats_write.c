@@ -105,8 +105,7 @@ static void write_asked_for(void)
     uint32_t process = sh_os_process_id();
     if (sh_exchange_seq_cst(&writer, process) == process)
         return;
-    sh_stats_write(
-        sh_options.stats_at_exit == SH_STATS_JSON ? SH_STATS_JSON : SH_STATS_TEXT);
+    sh_stats_write(sh_options.stats_signal_json ? SH_STATS_JSON : SH_STATS_TEXT);
     sh_store_seq_cst(&writer, 0u);
 }
 

@@ -40,17 +40,17 @@ struct option {
 };
 
 #define SH_BOOL .words = "false|true"
-#define SH_WORDS(list) .words = list
-#define SH_RANGE(lowest, highest) .low = lowest, .high = highest
+#define SH_WORDS(list) .words = (list)
+#define SH_RANGE(lowest, highest) .low = (lowest), .high = (highest)
 #define SH_SIGNAL .words = "a signal's name or number, 0: none"
-#define SH_TEXT(description) .words = description
+#define SH_TEXT(description) .words = (description)
 
 #define OPTION(key_, type_, initial, allowed, what_)                                   \
     {.key = #key_,                                                                     \
         .type = TYPE_##type_,                                                          \
         .at = offsetof(struct sh_options, key_),                                       \
         allowed,                                                                       \
-        .what = what_},
+        .what = (what_)},
 
 static const struct option table[] = {SH_OPTIONS(OPTION)};
 

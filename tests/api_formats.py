@@ -147,6 +147,8 @@ def statistics_at_a_signal(_):
     for name in "USR1", "USR2", "PROF":
         text = run(KILL.format("", name), f"stats_signal:{name}")
         assert text.count("splitheap: statistics of process ") == 1, text
+    conf = "stats_signal:USR1,stats_signal_json:true"
+    check_stats(json.loads(run(KILL.format("", "USR1"), conf)))
     run(KILL.format("", "USR1"), "stats_signal:USR2", status=-signal.SIGUSR1)
     run(KILL.format("", "USR1"), "stats_signal:0", status=-signal.SIGUSR1)
     handles = "signal.signal(signal.SIGUSR1, lambda *a: os.write(2, b'mine'));"

@@ -51,7 +51,8 @@ static void *work(void *arg)
 static void signal_them_all(void *file)
 {
     char conf[200];
-    sh_format(conf, sizeof conf, "stats_at_exit:json,stats_signal:USR1,stats_file:%s",
+    sh_format(conf, sizeof conf,
+        "stats_at_exit:json,stats_signal:USR1,stats_signal_json:true,stats_file:%s",
         (const char *)file);
     setenv("SPLITHEAP_CONF", conf, 1);
     execl("/proc/self/exe", "api_stats_signal", "work", NULL);

@@ -66,6 +66,7 @@ static void defaults_are_as_documented(void **unused)
     assert_int_equal(options.thp, SH_THP_DEFAULT);
     assert_int_equal(options.stats_at_exit, SH_STATS_NONE);
     assert_int_equal(options.stats_signal, 0);
+    assert_false(options.stats_signal_json);
     assert_string_equal(options.stats_file, "");
     assert_int_equal(options.junk, SH_JUNK_NONE);
     assert_int_equal(options.misuse, SH_MISUSE_ABORT);
@@ -89,6 +90,7 @@ static const char *const understood[] = {
     "stats_at_exit:json",
     "stats_file:/tmp/a:b %p",
     "stats_signal:10",
+    "stats_signal_json:true",
     "stats_signal:64",
     "thp:always",
     "thp:never",

@@ -609,6 +609,42 @@ static void wake_all(void **unused)
 }
 
 /* Whoever was to be woken may have run, and its memory be gone. */
+static void files_are_appended_to(void **unused)
+{
+    char path[] = "/tmp/splitheap-os-XXXXXX", text[16] = "";
+    close(mkstemp(path));
+    errno = EDOM;
+    for (int i = 0; i < 2; i++) {
+        int file = sh_os_append_open(path);
+        assert_true(file > 2);
+        assert_true(fcntl(file, F_GETFD) & FD_CLOEXEC);
+        sh_os_write(file, "ab", 2);
+        sh_os_write(file, "c\n", 2);
+        sh_os_close(file);
+        assert_int_equal(fcntl(file, F_GETFD), -1);
+    }
+    errno = EDOM;
+    assert_int_equal(sh_os_append_open("/no such folder/file"), -ENOENT);
+    assert_int_equal(sh_os_append_open("/"), -EISDIR);
+    sh_os_write(-1, "text", 4);
+    sh_os_close(-1);
+    assert_int_equal(errno, EDOM);
+    int file = open(path, O_RDONLY);
+    assert_int_equal(read(file, text, sizeof text), 8);
+    assert_string_equal(text, "abc\nabc\n");
+    close(file);
+    unlink(path);
+    int made = sh_os_append_open(path);
+    assert_true(made > 2);
+    sh_os_close(made);
+    assert_int_equal(unlink(path), 0);
+}
+
+static void the_process_has_a_number(void **unused)
+{
+    assert_int_equal(sh_os_process_id(), getpid());
+}
+
 static void wake_of_gone_memory(void **unused)
 {
     _Atomic uint32_t *gone = sh_os_map(PAGE, PAGE);
@@ -650,6 +686,8 @@ int main(void)
         cmocka_unit_test(wait_times_out),
         cmocka_unit_test(wake_all),
         cmocka_unit_test(wake_of_gone_memory),
+        cmocka_unit_test(files_are_appended_to),
+        cmocka_unit_test(the_process_has_a_number),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

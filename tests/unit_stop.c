@@ -607,6 +607,39 @@ static void *block_unregistered(void *unused)
     return NULL;
 }
 
+/* ---- What is put off ---- */
+
+static unsigned done_later;
+
+static void do_later(void)
+{
+    assert_int_equal(sh_tls.critical, 0);
+    done_later++;
+}
+
+static void put_it_off(int signal)
+{
+    sh_thread_later(do_later);
+}
+
+static void what_is_put_off_is_done_at_the_end_of_the_section(void **unused)
+{
+    void (*before)(int) = signal(SIGUSR2, put_it_off);
+    sh_critical_enter();
+    sh_critical_enter();
+    raise(SIGUSR2);
+    raise(SIGUSR2);
+    assert_int_equal(done_later, 0);
+    sh_critical_leave();
+    assert_int_equal(done_later, 0);
+    sh_critical_leave();
+    assert_int_equal(done_later, 1);
+    sh_critical_enter();
+    sh_critical_leave();
+    assert_int_equal(done_later, 1);
+    signal(SIGUSR2, before);
+}
+
 static void blocking_means_nothing_to_an_unregistered_thread(void **unused)
 {
     join(start(block_unregistered, NULL));
@@ -637,6 +670,7 @@ int main(void)
         cmocka_unit_test(blocking_end_waits_for_the_world),
         cmocka_unit_test(nobody_is_born_into_a_stopped_world),
         cmocka_unit_test(blocking_means_nothing_to_an_unregistered_thread),
+        cmocka_unit_test(what_is_put_off_is_done_at_the_end_of_the_section),
     };
     sh_thread_enter();
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -59,20 +59,23 @@ class Suite:
 
     def plan(self, arguments):
         """What each part has to do: all, or what was asked for and nothing beside it."""
-        only, effort = arguments.only, self.effort
-        rounds = [n for n in NAMES if not arguments.scaling and n in (only or NAMES)]
-        curves = CURVES if not arguments.scaling else ()
-        if only:
-            curves = [entry for entry in curves if entry[0] == RELEASE and RELEASE in only]
-        scaled = SCALED if arguments.scaling or not only else ()
-        self.workloads = [make_workload(n, effort.scale, effort.percent) for n in rounds]
+        asked = arguments.only or [*NAMES, RELEASE]
+        everything = not arguments.only and not arguments.scaling
+        effort = self.effort
+        self.workloads = [
+            make_workload(name, effort.scale, effort.percent)
+            for name in NAMES
+            if name in asked and not arguments.scaling
+        ]
         self.curves = [
-            make_workload(n, effort.memory_scale * more, effort.percent) for n, more in curves
+            make_workload(name, effort.memory_scale * more, effort.percent)
+            for name, more in CURVES
+            if everything or (name == RELEASE and name in (arguments.only or ()))
         ]
         self.scaled = [
-            [make_load(name, effort.scaling_scale, n) for n in effort.threads]
-            for name in scaled
-            if name in (only or SCALED)
+            [make_load(name, effort.scaling_scale, threads) for threads in effort.threads]
+            for name in SCALED
+            if name in asked and (everything or arguments.scaling)
         ]
 
     def weight(self):
@@ -248,6 +251,8 @@ def folder_of(arguments):
 
 
 def main(arguments):
+    if arguments.docs and (arguments.only or arguments.scaling):
+        raise Failure("the documents show all of the suite, not a part of it")
     if arguments.source:
         folder = os.path.dirname(os.path.abspath(arguments.source))
         document = record.read_json(arguments.source)

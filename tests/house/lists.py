@@ -47,35 +47,49 @@ def statistics_table(found):
         yield f"| `{name}` | {what} |"
 
 
+def roff(text):
+    return text.replace("\\", "\\e").replace("-", "\\-")
+
+
+def options_manual(found):
+    for key, default, allowed, what in found:
+        yield ".TP"
+        yield f'.BI {key}: "{roff(default)}"'
+        yield roff(f"{what[0].upper()}{what[1:]}.")
+        yield roff(f"Values: {allowed.replace('|', ', ').replace('..', ' to ')}.")
+
+
+def statistics_manual(found):
+    for name, what in found:
+        yield ".TP"
+        yield f".B {name}"
+        yield roff(what)
+
+
 # Each list stands between two lines, the first of which says that it is made.
 LISTS = [
-    ("docs/options.md", options, "<!-- options: ", "<!-- end of options", options_table),
-    (
-        "docs/statistics.md",
-        statistics,
-        "<!-- statistics: ",
-        "<!-- end of statistics",
-        statistics_table,
-    ),
+    ("docs/options.md", options, "<!--", options_table),
+    ("docs/statistics.md", statistics, "<!--", statistics_table),
+    ("docs/splitheap.7", options, '.\\"', options_manual),
+    ("docs/splitheap.7", statistics, '.\\"', statistics_manual),
 ]
 
 
-def made(text, begin, end, lines):
-    head, rest = re.split(f"(?<=\n)(?={re.escape(begin)})", text)
-    first, rest = rest.split("\n", 1)
-    _, tail = re.split(f"^(?={re.escape(end)})", rest, flags=re.M)
-    return head + "\n".join([first, *lines, tail])
+def made(text, comment, what, lines):
+    begin, end = f"\n{comment} {what}: made by ", f"\n{comment} end of {what}"
+    start = text.index("\n", text.index(begin) + 1)
+    return "\n".join([text[:start], *lines]) + text[text.index(end) :]
 
 
 def main():
     write = sys.argv[1] == "--write"
     root, library = sys.argv[1 + write :]
     stale = 0
-    for name, source, begin, end, form in LISTS:
+    for name, source, comment, form in LISTS:
         path = pathlib.Path(root) / name
         text = path.read_text()
         found = source(os.path.abspath(library))
-        wanted = made(text, begin, end, form(found))
+        wanted = made(text, comment, source.__name__, form(found))
         print(f"{name}: {len(found)} {source.__name__}")
         if wanted == text and found:
             continue

@@ -58,36 +58,42 @@ void *pvalloc(size_t size) SPLITHEAP_NOTHROW;
  *               == malloc_bytes + gc_bytes + leaf_bytes
  */
 struct splitheap_stats {
-    size_t allocated; /**< bytes in live objects */
-    size_t active;    /**< bytes of pages that hold objects, or did and are kept */
-    size_t dirty;     /**< bytes of free pages kept for reuse */
-    size_t retained;  /**< bytes of free pages that cost no memory */
-    size_t metadata;  /**< bytes of the allocator's own tables */
-    size_t mapped;    /**< bytes of addresses taken from the system */
-    size_t given;     /**< bytes of memory given to gc_init and gc_add */
-    size_t resident;  /**< bytes of memory in use, at most */
-    size_t peak;      /**< bytes that mapped and given ever came to, at most */
-    size_t small_bytes, small_objects;   /**< live, in cells of a size class */
-    size_t large_bytes, large_objects;   /**< live, of whole pages */
-    size_t huge_bytes, huge_objects;     /**< live, with a mapping of their own */
-    size_t malloc_bytes, malloc_objects; /**< live, of malloc and its family */
-    size_t gc_bytes, gc_objects;         /**< live, of gc_alloc */
-    size_t leaf_bytes, leaf_objects;     /**< live, of gc_alloc with FLAG_LEAF */
-    size_t areas;       /**< mappings that pages are cut from, or of huge objects */
-    size_t spans;       /**< runs of pages in use */
-    size_t free_runs;   /**< runs of free pages */
-    size_t threads;     /**< threads that the allocator knows */
-    size_t collections; /**< so far */
-    size_t purges;      /**< runs of free pages given back to the system so far */
-    size_t purged;      /**< bytes of these */
+    size_t allocated;      /**< bytes in live objects */
+    size_t active;         /**< bytes of pages that hold objects, or did and are kept */
+    size_t dirty;          /**< bytes of free pages kept for reuse */
+    size_t retained;       /**< bytes of free pages that cost no memory */
+    size_t metadata;       /**< bytes of the allocator's own tables */
+    size_t mapped;         /**< bytes of addresses taken from the system */
+    size_t given;          /**< bytes of memory given to gc_init and gc_add */
+    size_t resident;       /**< bytes of memory in use, at most */
+    size_t peak;           /**< bytes that mapped and given ever came to, at most */
+    size_t small_bytes;    /**< live, in cells of a size class */
+    size_t small_objects;  /**< how many of these */
+    size_t large_bytes;    /**< live, of whole pages */
+    size_t large_objects;  /**< how many of these */
+    size_t huge_bytes;     /**< live, with a mapping of their own */
+    size_t huge_objects;   /**< how many of these */
+    size_t malloc_bytes;   /**< live, of malloc and its family */
+    size_t malloc_objects; /**< how many of these */
+    size_t gc_bytes;       /**< live, of gc_alloc */
+    size_t gc_objects;     /**< how many of these */
+    size_t leaf_bytes;     /**< live, of gc_alloc with FLAG_LEAF */
+    size_t leaf_objects;   /**< how many of these */
+    size_t areas;          /**< mappings that pages are cut from, or of huge objects */
+    size_t spans;          /**< runs of pages in use */
+    size_t free_runs;      /**< runs of free pages */
+    size_t threads;        /**< threads that the allocator knows */
+    size_t collections;    /**< so far */
+    size_t purges;         /**< runs of free pages given back to the system so far */
+    size_t purged;         /**< bytes of these */
 };
 
 /** One size class: what its spans have room for, and what they hold. */
 struct splitheap_class {
     size_t cell_size; /**< bytes */
-    size_t spans;
-    size_t cells;   /**< in these spans */
-    size_t objects; /**< live, in these cells */
+    size_t spans;     /**< of such cells */
+    size_t cells;     /**< in these spans */
+    size_t objects;   /**< live, in these cells */
 };
 
 /**
