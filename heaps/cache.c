@@ -39,7 +39,10 @@ _Atomic uint32_t sh_epoch;
 /* Under the shared lock. Records of caches are never another type's memory: a late push
  * to the inbox of one that is retired is passed on, there or in its next life. */
 static struct sh_cache *caches; /* in use */
+static struct sh_cache *idle;   /* their threads ended; the latest first */
 static struct sh_cache *retired;
+static _Atomic unsigned idle_count;
+#define IDLE_MOST 16 /* caches kept whole for threads to come */
 static _Atomic size_t shared_available; /* spans that could be adopted, about */
 
 /* A span of fewer free cells counts as full: a sixteenth. */
@@ -116,6 +119,17 @@ struct sh_span *sh_cache_detach_dead(struct sh_cache *cache)
 {
     struct sh_span *dead = cache->dead;
     cache->dead = NULL;
+    return dead;
+}
+
+static struct sh_span *joined(struct sh_span *dead, struct sh_span *more)
+{
+    while (more) {
+        struct sh_span *next = more->next;
+        more->next = dead;
+        dead = more;
+        more = next;
+    }
     return dead;
 }
 
@@ -388,14 +402,6 @@ static bool use_available(struct sh_cache *cache, enum sh_kind kind, unsigned c)
     return false;
 }
 
-/* The shared cache's inbox and lists as they ought to be; returns an adoptable span. */
-static struct sh_span *shared_span(enum sh_kind kind, unsigned c)
-{
-    sh_remote_drain(&sh_shared_cache);
-    refresh_lists(&sh_shared_cache, kind, c);
-    return sh_shared_cache.depots[kind][c].head[SH_LIST_AVAILABLE];
-}
-
 static void change_owner(struct sh_span *span, struct sh_cache *cache)
 {
     uintptr_t old = sh_load_relaxed(&span->owner);
@@ -405,29 +411,54 @@ static void change_owner(struct sh_span *span, struct sh_cache *cache)
     }
 }
 
+/* A span that could be adopted from a cache that no thread has, its inbox and lists as
+ * they ought to be. Under the shared lock. */
+static struct sh_span *adoptable(struct sh_cache *from, enum sh_kind kind, unsigned c)
+{
+    sh_remote_drain(from);
+    refresh_lists(from, kind, c);
+    return from->depots[kind][c].head[SH_LIST_AVAILABLE];
+}
+
 /* Takes over a span that a thread left behind; it is then available here. */
+static bool adopt_from(
+    struct sh_cache *from, struct sh_cache *cache, enum sh_kind kind, unsigned c)
+{
+    struct sh_span *span = adoptable(from, kind, c);
+    if (!span)
+        return false;
+    sh_cache_unlist(from, span);
+    change_owner(span, cache);
+    sh_remote_pass_on(from);
+    enlist(cache, span, SH_LIST_AVAILABLE);
+    return true;
+}
+
 static bool adopt_one(struct sh_cache *cache, enum sh_kind kind, unsigned c)
 {
     sh_lock_acquire(&sh_shared_lock);
-    struct sh_span *span = shared_span(kind, c);
-    if (span) {
-        sh_cache_unlist(&sh_shared_cache, span);
-        change_owner(span, cache);
-        sh_remote_pass_on(&sh_shared_cache);
-        enlist(cache, span, SH_LIST_AVAILABLE);
-    }
+    bool adopted = adopt_from(&sh_shared_cache, cache, kind, c);
     struct sh_span *dead = sh_cache_detach_dead(&sh_shared_cache);
+    for (struct sh_cache *from = idle; from && !adopted; from = from->next) {
+        adopted = adopt_from(from, cache, kind, c);
+        dead = joined(dead, sh_cache_detach_dead(from));
+    }
     sh_lock_release(&sh_shared_lock);
     sh_cache_give_back(dead);
-    return span != NULL;
+    return adopted;
+}
+
+static bool anything_to_adopt(void)
+{
+    return sh_load_relaxed(&shared_available) ||
+           sh_load_relaxed(&sh_shared_cache.inbox) || sh_load_relaxed(&idle_count);
 }
 
 static bool use_adopted(struct sh_cache *cache, enum sh_kind kind, unsigned c)
 {
     if (cache == &sh_shared_cache)
         return false;
-    while (
-        sh_load_relaxed(&shared_available) || sh_load_relaxed(&sh_shared_cache.inbox)) {
+    while (anything_to_adopt()) {
         if (!adopt_one(cache, kind, c))
             return false;
         if (use_available(cache, kind, c))
@@ -597,8 +628,11 @@ static struct sh_cache *cache_from_memory(void)
 struct sh_cache *sh_cache_new(void)
 {
     sh_lock_acquire(&sh_shared_lock);
-    struct sh_cache *cache = retired;
+    struct sh_cache *cache = idle;
     if (cache) {
+        idle = cache->next;
+        sh_sub_relaxed(&idle_count, 1u);
+    } else if ((cache = retired)) {
         retired = cache->next;
         if (cache->lost)
             sh_cache_init(cache);
@@ -643,39 +677,58 @@ static void leave_bin(struct sh_cache *cache, enum sh_kind kind, unsigned c)
     init_bin(cache, kind, c);
 }
 
-static void forget(struct sh_cache *cache)
+static void unlink_from(struct sh_cache **list, struct sh_cache *cache)
 {
-    struct sh_cache **link = &caches;
-    while (*link != cache)
-        link = &(*link)->next;
-    *link = cache->next;
-    cache->next = retired;
-    retired = cache;
+    while (*list != cache)
+        list = &(*list)->next;
+    *list = cache->next;
 }
 
-static struct sh_span *joined(struct sh_span *dead, struct sh_span *more)
+/* Hands the spans of an idle cache to the shared one. */
+static struct sh_span *dissolve(struct sh_cache *cache)
 {
-    while (more) {
-        struct sh_span *next = more->next;
-        more->next = dead;
-        dead = more;
-        more = next;
-    }
-    return dead;
-}
-
-struct sh_span *sh_cache_retire(struct sh_cache *cache)
-{
-    sh_pace_flush(cache);
-    sh_lock_acquire(&sh_shared_lock);
+    unlink_from(&idle, cache);
+    sh_sub_relaxed(&idle_count, 1u);
     sh_remote_drain(cache);
     each_bin_in_use(cache, leave_bin);
     memset(cache->in_use, 0, sizeof cache->in_use);
     sh_remote_pass_on(cache);
-    sh_remote_drain(&sh_shared_cache);
-    struct sh_span *dead =
-        joined(sh_cache_detach_dead(cache), sh_cache_detach_dead(&sh_shared_cache));
-    forget(cache);
+    cache->next = retired;
+    retired = cache;
+    return sh_cache_detach_dead(cache);
+}
+
+static struct sh_cache *longest_idle(void)
+{
+    struct sh_cache *cache = idle;
+    while (cache->next)
+        cache = cache->next;
+    return cache;
+}
+
+struct sh_span *sh_cache_retire(struct sh_cache *cache)
+{
+    struct sh_span *dead = NULL;
+    sh_pace_flush(cache);
+    sh_lock_acquire(&sh_shared_lock);
+    unlink_from(&caches, cache);
+    cache->next = idle;
+    idle = cache;
+    if (sh_add_relaxed(&idle_count, 1u) >= IDLE_MOST)
+        dead = dissolve(longest_idle());
+    dead = joined(dead, sh_cache_detach_dead(cache));
+    sh_lock_release(&sh_shared_lock);
+    return dead;
+}
+
+struct sh_span *sh_cache_dissolve_idle(void)
+{
+    struct sh_span *dead = NULL;
+    sh_lock_acquire(&sh_shared_lock);
+    while (idle)
+        dead = joined(dead, dissolve(longest_idle()));
+    sh_cache_put_away(&sh_shared_cache);
+    dead = joined(dead, sh_cache_detach_dead(&sh_shared_cache));
     sh_lock_release(&sh_shared_lock);
     return dead;
 }
@@ -701,19 +754,26 @@ static bool is_ours(struct sh_cache *owner, struct sh_cache *mine)
     return owner == &sh_shared_cache || (mine && owner == mine);
 }
 
-/* All inboxes are emptied, for whoever was pushing or passing on is no more; what they
- * notified of is found in the words. */
-static void keep_cache(struct sh_cache *mine)
+static void lose_all(struct sh_cache **list, struct sh_cache *mine)
 {
-    while (caches) {
-        struct sh_cache *cache = caches;
-        caches = cache->next;
+    while (*list) {
+        struct sh_cache *cache = *list;
+        *list = cache->next;
         if (cache == mine)
             continue;
         cache->lost = true;
         cache->next = retired;
         retired = cache;
     }
+}
+
+/* All inboxes are emptied, for whoever was pushing or passing on is no more; what they
+ * notified of is found in the words. */
+static void keep_cache(struct sh_cache *mine)
+{
+    lose_all(&caches, mine);
+    lose_all(&idle, mine);
+    sh_store_relaxed(&idle_count, 0u);
     for (struct sh_cache *cache = retired; cache; cache = cache->next)
         sh_store_relaxed(&cache->inbox, NULL);
     sh_store_relaxed(&sh_shared_cache.inbox, NULL);

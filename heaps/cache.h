@@ -32,6 +32,10 @@
  * `wake`, the span changes its list: for a full span a sixteenth less than all, for an
  * available one 0, for a current one never.
  *
+ * A cache outlives its thread: the next one to need a cache takes it as it is, with its
+ * spans and what lies in its magazines. Until then it is idle, and belongs to whoever
+ * holds SH_RANK_SHARED; other threads adopt spans from it one by one.
+ *
  * The shared cache serves threads that have none (not yet, or no longer registered),
  * under SH_RANK_SHARED, and owns the spans of threads that ended until another thread
  * adopts them. The empty cache is what every thread starts with: each bin misses.
@@ -157,7 +161,7 @@ SH_INLINE bool sh_cache_give(void *p)
 
 void sh_cache_init(struct sh_cache *cache);
 
-/* A new cache in use, or NULL: no memory. */
+/* A cache for a thread: that of one that ended, or a new one; NULL: no memory. */
 struct sh_cache *sh_cache_new(void);
 
 /* Chooses what the calling thread's fast paths use: its cache, or, inside gc_lock and
@@ -165,9 +169,14 @@ struct sh_cache *sh_cache_new(void);
  * they miss. */
 void sh_cache_select(struct sh_thread *self);
 
-/* Hands a cache's spans to the shared cache and forgets it. Returns those that are
- * empty, to be given back without a lock. */
+/* The thread of the cache ends: the cache is kept as it is for the next one, but if many
+ * are, the one that has been idle longest hands its spans to the shared cache. Returns
+ * empty spans, to be given back without a lock. */
 struct sh_span *sh_cache_retire(struct sh_cache *cache);
+
+/* Hands the spans of all idle caches to the shared cache. Returns the empty ones among
+ * them, and of the shared cache's, to be given back without a lock. */
+struct sh_span *sh_cache_dissolve_idle(void);
 
 /* Caches in use, by `next`, the shared one not among them. Under SH_RANK_SHARED, or
  * with the world stopped. */

@@ -37,16 +37,6 @@
 
 static _Atomic bool ready;
 
-static int thread_started(struct sh_thread *self)
-{
-    struct sh_cache *cache = sh_cache_new();
-    self->cache = cache;
-    if (!cache)
-        return ENOMEM;
-    sh_cache_select(self);
-    return 0;
-}
-
 static void thread_ending(struct sh_thread *self)
 {
     struct sh_cache *cache = self->cache;
@@ -68,7 +58,6 @@ static bool holds(uintptr_t address)
 }
 
 static const struct sh_thread_hooks hooks = {
-    .started = thread_started,
     .leaving = sh_deferred_free,
     .ending = thread_ending,
     .ended = thread_ended,
@@ -122,13 +111,22 @@ void sh_heap_init(void)
 
 /* ---- Whose cache ---- */
 
+/* A thread gets its cache when it first needs one: the one that its predecessor left. */
+static bool has_cache(struct sh_thread *self)
+{
+    if (SH_LIKELY(self->cache != NULL))
+        return true;
+    self->cache = sh_cache_new();
+    sh_cache_select(self);
+    return self->cache != NULL;
+}
+
 /* The cache to allocate from, in a critical section until leave_cache. */
 static struct sh_cache *enter_cache(void)
 {
     struct sh_thread *self = sh_thread_enter();
     sh_critical_enter();
-    /* One that was registered before the heap began has no cache. */
-    if (SH_LIKELY(self && self->cache))
+    if (SH_LIKELY(self && has_cache(self)))
         return self->cache;
     sh_lock_acquire(&sh_shared_lock);
     return &sh_shared_cache;
@@ -448,11 +446,7 @@ bool sh_heap_trim(void)
         sh_cache_put_away(cache);
         sh_cache_give_back(sh_cache_detach_dead(cache));
     }
-    sh_lock_acquire(&sh_shared_lock);
-    sh_cache_put_away(&sh_shared_cache);
-    struct sh_span *dead = sh_cache_detach_dead(&sh_shared_cache);
-    sh_lock_release(&sh_shared_lock);
-    sh_cache_give_back(dead);
+    sh_cache_give_back(sh_cache_dissolve_idle());
     bool any = sh_purge_dirty();
     sh_critical_leave();
     return any || sh_load_relaxed(&sh_heap_counts.total_pages) < before;
