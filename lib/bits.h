@@ -40,7 +40,8 @@ SH_INLINE unsigned sh_popcount64(uint64_t w)
 
 /*
  * Which of 64 bytes at an aligned address are `value`. Others may write them meanwhile:
- * each is read once, at some moment of the call.
+ * each is read once, at some moment of the call, and acquired: what was done before its
+ * release is seen after.
  */
 SH_INLINE uint64_t sh_bytes_equal(const _Atomic uint8_t *bytes, uint8_t value)
 {
@@ -52,9 +53,10 @@ SH_INLINE uint64_t sh_bytes_equal(const _Atomic uint8_t *bytes, uint8_t value)
         __m128i same = _mm_cmpeq_epi8(_mm_load_si128(at + i), wanted);
         equal |= (uint64_t)(unsigned)_mm_movemask_epi8(same) << (i * 16);
     }
+    SH_BARRIER(); /* loads are acquired by the processor as they are */
 #else
     for (unsigned i = 0; i < 64; i++)
-        equal |= (uint64_t)(sh_load_relaxed(&bytes[i]) == value) << i;
+        equal |= (uint64_t)(sh_load_acquire(&bytes[i]) == value) << i;
 #endif
     return equal;
 }
