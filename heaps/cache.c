@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "heaps/fill.h"
+#include "heaps/misuse.h"
 #include "heaps/pace.h"
 #include "heaps/remote.h"
 #include "heaps/run.h"
@@ -42,7 +43,7 @@ static struct sh_cache *caches; /* in use */
 static struct sh_cache *idle;   /* their threads ended; the latest first */
 static struct sh_cache *retired;
 static _Atomic unsigned idle_count;
-#define IDLE_MOST 16 /* caches kept whole for threads to come */
+#define IDLE_MOST 16                    /* caches kept whole for threads to come */
 static _Atomic size_t shared_available; /* spans that could be adopted, about */
 
 /* A span of fewer free cells counts as full: a sixteenth. */
@@ -529,11 +530,22 @@ static bool use_other(struct sh_cache *cache, enum sh_kind kind, unsigned c)
     return use_available(cache, kind, c) || use_adopted(cache, kind, c);
 }
 
+/* Cells on top that are not HELD any more are somebody's already. */
+static void drop_twice_freed(struct sh_bin *bin)
+{
+    while (SH_UNLIKELY(bin->top->cell != 0) &&
+           sh_load_relaxed(bin->top->state) != SH_CELL_HELD) {
+        sh_misuse_race((const void *)bin->top->cell);
+        bin->top--;
+    }
+}
+
 void *sh_cache_reload(struct sh_cache *cache, enum sh_kind kind, unsigned class_index)
 {
     struct sh_depot *depot = &cache->depots[kind][class_index];
     struct sh_bin *bin = &cache->bins[kind][class_index];
-    if (!depot->current || !load(cache, depot, bin))
+    drop_twice_freed(bin);
+    if (!bin->top->cell && (!depot->current || !load(cache, depot, bin)))
         return NULL;
     if (depot->overflows) {
         depot->overflows = 0;
@@ -547,6 +559,9 @@ void *sh_cache_refill(
 {
     struct sh_depot *depot = &cache->depots[kind][class_index];
     struct sh_bin *bin = &cache->bins[kind][class_index];
+    drop_twice_freed(bin);
+    if (bin->top->cell)
+        return sh_bin_take(bin);
     depot->overflows = 0;
     if (has_magazine(bin))
         set_limit(depot, bin, class_index);

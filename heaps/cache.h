@@ -12,14 +12,16 @@
  *                    [ round 1               ]
  *                    [ round 0: cell is NULL ]        an empty magazine's top
  *
- *   malloc   p = top->cell; none? slow; *top->state = LIVE; barrier; top--
+ *   malloc   p = top->cell; none, or not HELD? slow; *top->state = LIVE; barrier; top--
  *   free     span = map[p]; owner == me? cell = (p - base) / size exactly; LIVE?
  *            top == limit? slow; *++top = {p, &state}; barrier; state = HELD; keep p
  *
  * The states alone say what is handed out, with no look at any bin. Only the owner
  * changes them, but for LIVE to REMOTE: so other threads free, and tell the owner
- * through its inbox (heaps/remote.h). Should owner and another free one cell at the same
- * time, a double free, one of the two does nothing.
+ * through its inbox (heaps/remote.h), or keep the cell in their own magazine, from LIVE
+ * to HELD by compare-and-swap. Should the owner and another thread free one cell in the
+ * same instant, a double free, both may get a round of it; so malloc asks whether the
+ * cell is still HELD, and the second to hand it out says so.
  *
  * A thread can be stopped anywhere in these, and the collector relies on:
  *   - p is in a register before the state and top are stored, and, in free, until after
@@ -99,7 +101,8 @@ SH_INLINE void *sh_bin_take(struct sh_bin *bin)
 {
     struct sh_round *round = bin->top;
     uintptr_t cell = round->cell;
-    if (SH_UNLIKELY(cell == 0))
+    if (SH_UNLIKELY(cell == 0) ||
+        SH_UNLIKELY(sh_load_relaxed(round->state) != SH_CELL_HELD))
         return NULL;
     SH_KEEP(cell);
     sh_store_relaxed(round->state, (uint8_t)SH_CELL_LIVE);

@@ -46,6 +46,13 @@ void sh_misuse_pointer(const char *call, const void *p, enum sh_found found)
             call, p);
 }
 
+void sh_misuse_race(const void *p)
+{
+    sh_misused("free(%p): double free: two threads freed the cell there at the same "
+               "time; look for its other owner",
+        p);
+}
+
 void sh_misuse_pinned(const char *call, const void *p)
 {
     sh_misused(

@@ -10,6 +10,9 @@
 /* `p` was given to `call`, which wants the start of a live cell. */
 SH_COLD void sh_misuse_pointer(const char *call, const void *p, enum sh_found found);
 
+/* Two threads freed the cell at p in the same instant. */
+SH_COLD void sh_misuse_race(const void *p);
+
 /* The object at p holds an area of the heap. */
 SH_COLD void sh_misuse_pinned(const char *call, const void *p);
 

@@ -198,7 +198,7 @@ static void the_fast_numbers_agree(void **unused)
 /* ---- The dumps ---- */
 
 struct text {
-    char at[4 << 20];
+    char at[16 << 20];
     size_t length;
 };
 

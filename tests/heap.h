@@ -13,6 +13,7 @@
 
 #include <splitheap/gc.h>
 
+#include "heaps/cache.h"
 #include "heaps/malloc.h"
 #include "lib/compiler.h"
 #include "tests/workers.h"
@@ -39,10 +40,30 @@ SH_NO_SANITIZE static SH_NOINLINE SH_UNUSED void clear_stack(void)
     SH_BARRIER();
 }
 
-/* Runs it on a stack that is gone afterwards, with all that lay on it. */
+/* The caches of threads that ended are nobody's. */
+static inline void dissolve_caches(void)
+{
+    sh_critical_enter();
+    sh_cache_give_back(sh_cache_dissolve_idle());
+    sh_critical_leave();
+}
+
+/* Runs it on a stack that is gone afterwards, with all that lay on it, its cache too. */
 static inline void *in_thread(void *(*routine)(void *), void *arg)
 {
-    return join(start(routine, arg));
+    void *result = join(start(routine, arg));
+    dissolve_caches();
+    return result;
+}
+
+/* A thread's cache from the start, not only once it needs one. */
+static SH_UNUSED void take_cache(void)
+{
+    MUST(gc_thread_register() == 0);
+    sh_critical_enter();
+    MUST((sh_tls.self->cache = sh_cache_new()));
+    sh_cache_select(sh_tls.self);
+    sh_critical_leave();
 }
 
 /* ---- Objects by the batch, known to the test by hidden pointers only ---- */

@@ -84,7 +84,7 @@ static sh_cell_byte *state_of(const void *p)
 /* Runs it in a new thread, whose cache is fresh. */
 static void *routine(void *test)
 {
-    MUST(gc_thread_register() == 0);
+    take_cache();
     (*(void (**)(void))test)();
     return NULL;
 }

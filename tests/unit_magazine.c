@@ -180,7 +180,7 @@ static void check(enum sh_kind kind, size_t size)
 /* Runs it in a new thread. */
 static void *routine(void *test)
 {
-    MUST(gc_thread_register() == 0);
+    take_cache();
     (*(void (**)(void))test)();
     return NULL;
 }

@@ -80,6 +80,7 @@ SH_NO_SANITIZE static void check_span(struct sh_span *span)
 
 SH_NO_SANITIZE static void check_all(void)
 {
+    dissolve_caches();
     sh_critical_enter();
     sh_lock_acquire(&sh_shared_lock);
     sh_lock_acquire(&sh_heap_lock);
@@ -368,6 +369,7 @@ static void a_dying_owners_frees_are_taken_back(void **unused)
     free_slots(0, 20);
     set_flag(&step, 2);
     join(owner);
+    dissolve_caches();
     for (size_t i = 20; i < CELLS; i++) {
         struct sh_span *span = span_of(at[i]);
         assert_ptr_equal(sh_span_owner(span), &sh_shared_cache);
@@ -424,6 +426,7 @@ static void an_adopted_span_is_not_queued_twice(void **unused)
     assert_int_equal(links_in(dead, span), 1);
     set_flag(&step, 2);
     join(owner);
+    dissolve_caches();
     assert_int_equal(links(span), 0);
     for (size_t i = 41; i < 50; i++) {
         free_remotely(at[i]);
@@ -475,6 +478,7 @@ static void what_lies_in_a_former_owners_inbox_is_passed_on(void **unused)
     check_all();
     set_flag(&step, 2);
     join(owner);
+    dissolve_caches();
     free_slots(0, 40);
     free_slots(41, CELLS);
 }
