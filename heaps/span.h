@@ -84,23 +84,7 @@ struct sh_cache;
 struct sh_area;
 
 struct sh_span {
-    /* Read by every free and by the marker; written at birth, `owner` at adoption. */
-    uintptr_t base;          /* of cell 0 */
-    uint64_t reciprocal;     /* 0 where there is one cell */
-    _Atomic uintptr_t owner; /* a struct sh_cache *, or'ed with SH_OWNER_SLOW */
-    uint32_t cell_count;
-    uint16_t bin_offset; /* of its bin in its owner's cache, bytes */
-    uint8_t kind, state;
-    uint64_t *marks;
-    size_t cell_size;                       /* bytes; of a free run 0 */
-    _Atomic(_Atomic uint64_t *) final_bits; /* NULL until first needed */
-    _Atomic(_Atomic uint64_t *) weak_bits;
-    uint8_t class_index;
-    bool pinned; /* a user's area lies in the object: see heaps/area.h */
-    bool zeroed; /* the pages read as zero (runs; large objects at birth) */
-
     /* Written by the owner, in its slow paths. */
-    SH_ALIGNED(SH_CACHE_LINE)
     uint32_t used;               /* cells that are not FREE */
     uint32_t wake;               /* `used` at which the span changes its list */
     uint64_t pass;               /* words with free cells still to visit */
@@ -123,7 +107,23 @@ struct sh_span {
     size_t pages;
     size_t room; /* cells that its table has room for; set by sh_span_new */
 
-    SH_ALIGNED(SH_CACHE_LINE) sh_cell_byte states[];
+    _Atomic(_Atomic uint64_t *) final_bits; /* NULL until first needed */
+    _Atomic(_Atomic uint64_t *) weak_bits;
+    uint8_t class_index;
+    bool pinned; /* a user's area lies in the object: see heaps/area.h */
+    bool zeroed; /* the pages read as zero (runs; large objects at birth) */
+
+    /* Read by every free and by the marker; written at birth, `owner` at adoption. The
+     * states of a few large cells lie in the same line. */
+    SH_ALIGNED(SH_CACHE_LINE) uintptr_t base; /* of cell 0 */
+    uint64_t reciprocal;                      /* 0 where there is one cell */
+    _Atomic uintptr_t owner; /* a struct sh_cache *, or'ed with SH_OWNER_SLOW */
+    uint32_t cell_count;
+    uint16_t bin_offset; /* of its bin in its owner's cache, bytes */
+    uint8_t kind, state;
+    uint64_t *marks;
+    size_t cell_size; /* bytes; of a free run 0 */
+    sh_cell_byte states[];
 };
 
 /* In `owner`: every free goes the slow way, for the span has final or weak bits, or dead
