@@ -113,8 +113,8 @@ struct sh_span {
     bool pinned; /* a user's area lies in the object: see heaps/area.h */
     bool zeroed; /* the pages read as zero (runs; large objects at birth) */
 
-    /* Read by every free and by the marker; written at birth, `owner` at adoption. The
-     * states of a few large cells lie in the same line. */
+    /* Read by every free and by the marker; written at birth, `owner` at adoption. In a
+     * line of their own: other threads' frees read them while the owner writes states. */
     SH_ALIGNED(SH_CACHE_LINE) uintptr_t base; /* of cell 0 */
     uint64_t reciprocal;                      /* 0 where there is one cell */
     _Atomic uintptr_t owner; /* a struct sh_cache *, or'ed with SH_OWNER_SLOW */
@@ -123,7 +123,8 @@ struct sh_span {
     uint8_t kind, state;
     uint64_t *marks;
     size_t cell_size; /* bytes; of a free run 0 */
-    sh_cell_byte states[];
+
+    SH_ALIGNED(SH_CACHE_LINE) sh_cell_byte states[];
 };
 
 /* In `owner`: every free goes the slow way, for the span has final or weak bits, or dead
