@@ -84,6 +84,25 @@ bool sh_remote_free(struct sh_span *span, uint32_t cell)
     return free_remotely(span, cell);
 }
 
+/*
+ * A large cell stays with the thread that frees it, which has it in its processor's
+ * cache. A small one goes home, for else the threads that once had cells of one span
+ * would for ever write to the same lines of its states, and of its cells.
+ */
+#define KEPT_BYTES ((size_t)1024)
+
+/* The cell becomes a round of this thread's; false: it is no longer live. */
+static bool keep(struct sh_bin *bin, struct sh_span *span, uint32_t cell, void *p)
+{
+    uint8_t state = SH_CELL_LIVE;
+    bin->top[1] = (struct sh_round){(uintptr_t)p, &span->states[cell]};
+    SH_BARRIER();
+    if (!sh_cas_seq_cst(&span->states[cell], &state, (uint8_t)SH_CELL_HELD))
+        return false;
+    bin->top++;
+    return true;
+}
+
 bool sh_remote_give(void *p)
 {
     struct sh_span *span = sh_page_map_lookup((uintptr_t)p);
@@ -96,17 +115,11 @@ bool sh_remote_give(void *p)
     if (SH_UNLIKELY(!exact || !owner || (owner & SH_OWNER_SLOW) ||
                     (sh_tls.self && (uintptr_t)sh_tls.self->cache == owner)))
         return false;
-    uint8_t state = SH_CELL_LIVE;
     struct sh_bin *bin =
         (struct sh_bin *)(void *)((char *)sh_my_cache + span->bin_offset);
-    struct sh_round *round = bin->top;
     bool freed;
-    if (SH_LIKELY(round != bin->limit)) {
-        round[1] = (struct sh_round){(uintptr_t)p, &span->states[cell]};
-        SH_BARRIER();
-        freed = sh_cas_seq_cst(&span->states[cell], &state, (uint8_t)SH_CELL_HELD);
-        if (SH_LIKELY(freed))
-            bin->top = round + 1;
+    if (span->cell_size >= KEPT_BYTES && bin->top != bin->limit) {
+        freed = keep(bin, span, cell, p);
     } else {
         sh_critical_enter();
         freed = free_remotely(span, cell);
