@@ -23,6 +23,8 @@ static size_t bytes_to_add(size_t needed, size_t available)
     size_t total = sh_load_relaxed(&sh_heap_counts.total_pages) * SH_PAGE_SIZE;
     size_t bytes = sh_max(needed, sh_max(total, FIRST_BYTES));
     bytes = sh_min(bytes, sh_max(needed, LARGEST_BYTES));
+    /* Where a limit is near, what else the program maps needs room, too. */
+    bytes = sh_min(bytes, sh_max(needed, sh_max(available / 2, FIRST_BYTES)));
     return sh_round_down(sh_min(bytes, available), SH_GRANULE_BYTES);
 }
 

@@ -52,7 +52,8 @@ void *sh_os_remap(void *start, size_t old_bytes, size_t new_bytes);
 /*
  * Bytes that may still be mapped and used: the least of RLIMIT_AS and RLIMIT_DATA less
  * what is used of each, the control groups' limits (v2 and v1) less what is used, and
- * the system's available memory. Reads files under /proc and /sys: not for fast paths.
+ * the system's available memory; the latter two with the swap that is free to them.
+ * Without overcommitment also of what may still be committed. Reads files under /proc and /sys: not for fast paths.
  */
 size_t sh_os_memory_available(void);
 

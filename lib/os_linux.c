@@ -154,6 +154,12 @@ void sh_os_unmap(void *start, size_t bytes)
     errno = error;
 }
 
+/* A sandbox that forbids the call (seccomp): there are other ways to go. */
+static bool means_forbidden(int error)
+{
+    return error == EPERM || error == EACCES || error == ENOSYS;
+}
+
 /* EINVAL: the program locked these pages into memory, where only clearing helps. */
 static void purge_pages(void *start, size_t bytes)
 {
@@ -163,7 +169,7 @@ static void purge_pages(void *start, size_t bytes)
     } while (result != 0 && errno == EAGAIN);
     if (result == 0)
         return;
-    if (errno != EINVAL)
+    if (errno != EINVAL && !means_forbidden(errno))
         sh_fatal("purging %zu bytes at %p failed: error %d", bytes, start, errno);
     memset(start, 0, bytes);
 }
@@ -194,7 +200,8 @@ static void *remapped(void *start, size_t bytes)
 {
     if (start != MAP_FAILED)
         return start;
-    if (!means_no_memory(errno) && errno != EFAULT && errno != EINVAL)
+    if (!means_no_memory(errno) && !means_forbidden(errno) && errno != EFAULT &&
+        errno != EINVAL)
         sh_fatal("remapping to %zu bytes failed: error %d", bytes, errno);
     return NULL;
 }
@@ -252,6 +259,8 @@ void *sh_os_remap(void *start, size_t old_bytes, size_t new_bytes)
 /* What a version of control groups calls its files. */
 struct cgroup_names {
     const char *mount, *limit, *used;
+    const char *swap_limit, *swap_used;
+    bool swap_is_sum;              /* they are of memory and swap together */
     const char *active, *inactive; /* page cache, in memory.stat */
 };
 
@@ -259,6 +268,8 @@ static const struct cgroup_names cgroup_v2 = {
     .mount = "/sys/fs/cgroup",
     .limit = "memory.max",
     .used = "memory.current",
+    .swap_limit = "memory.swap.max",
+    .swap_used = "memory.swap.current",
     .active = "active_file",
     .inactive = "inactive_file",
 };
@@ -267,6 +278,9 @@ static const struct cgroup_names cgroup_v1 = {
     .mount = "/sys/fs/cgroup/memory",
     .limit = "memory.limit_in_bytes",
     .used = "memory.usage_in_bytes",
+    .swap_limit = "memory.memsw.limit_in_bytes",
+    .swap_used = "memory.memsw.usage_in_bytes",
+    .swap_is_sum = true,
     .active = "total_active_file",
     .inactive = "total_inactive_file",
 };
@@ -391,7 +405,21 @@ static SH_NOINLINE size_t page_cache_in(
     return (active < UNLIMITED ? active : 0) + (inactive < UNLIMITED ? inactive : 0);
 }
 
-static size_t left_of_cgroup(const char *directory, const struct cgroup_names *names)
+/* Of the machine's free swap; `left` is what is left of the group's memory. */
+static size_t swap_left(
+    const char *directory, const struct cgroup_names *names, size_t left, size_t swap)
+{
+    size_t limit = number_in(directory, names->swap_limit);
+    size_t used = number_in(directory, names->swap_used);
+    if (limit == UNLIMITED || used == UNLIMITED)
+        return swap;
+    size_t rest = less(limit, used);
+    return sh_min(swap, names->swap_is_sum ? less(rest, left) : rest);
+}
+
+/* What it may use and what of that can be swapped out. */
+static size_t left_of_cgroup(
+    const char *directory, const struct cgroup_names *names, size_t swap)
 {
     size_t limit = number_in(directory, names->limit);
     if (limit == UNLIMITED)
@@ -399,20 +427,22 @@ static size_t left_of_cgroup(const char *directory, const struct cgroup_names *n
     size_t used = number_in(directory, names->used);
     if (used == UNLIMITED)
         return limit;
-    return less(limit, less(used, page_cache_in(directory, names)));
+    if (swap)
+        swap = swap_left(directory, names, less(limit, used), swap);
+    return swap + less(limit, less(used, page_cache_in(directory, names)));
 }
 
 /* A group's limit holds for all below it: the least from `path` up to the mount. */
 static size_t left_up_from(
-    char *path, size_t mount_len, const struct cgroup_names *names)
+    char *path, size_t mount_len, const struct cgroup_names *names, size_t swap)
 {
-    size_t left = left_of_cgroup(path, names);
+    size_t left = left_of_cgroup(path, names, swap);
     for (size_t len = strlen(path); len > mount_len;) {
         do {
             len--;
         } while (len > mount_len && path[len] != '/');
         path[len] = '\0';
-        left = sh_min(left, left_of_cgroup(path, names));
+        left = sh_min(left, left_of_cgroup(path, names, swap));
     }
     return left;
 }
@@ -445,7 +475,7 @@ static const struct cgroup_names *parse_cgroup(const char *line, const char **pa
 }
 
 /* A path that is too long is cut: its groups are not found, those above them are. */
-static size_t left_of_cgroup_line(const char *root, const char *line)
+static size_t left_of_cgroup_line(const char *root, const char *line, size_t swap)
 {
     const char *group;
     const struct cgroup_names *names = parse_cgroup(line, &group);
@@ -457,35 +487,60 @@ static size_t left_of_cgroup_line(const char *root, const char *line)
         return UNLIMITED;
     sh_format(path + mount_len, sizeof path - mount_len, "%.*s",
         (int)strcspn(group, "\n"), group);
-    return left_up_from(path, mount_len, names);
+    return left_up_from(path, mount_len, names, swap);
 }
 
-static SH_NOINLINE size_t left_of_cgroups(const char *root)
+static SH_NOINLINE size_t left_of_cgroups(const char *root, size_t swap)
 {
     size_t left = UNLIMITED;
     char text[FILE_MAX];
     read_file(root, "proc/self/cgroup", text, sizeof text);
     for (const char *line = text; *line; line = next_line(line))
-        left = sh_min(left, left_of_cgroup_line(root, line));
+        left = sh_min(left, left_of_cgroup_line(root, line, swap));
     return left;
 }
 
 /* ---- Of the machine ---- */
 
-static SH_NOINLINE size_t left_of_machine(const char *root)
+/* A line of /proc/meminfo in bytes; UNLIMITED where there is none. */
+static size_t meminfo(const char *text, const char *key)
 {
-    char text[512];
-    read_file(root, "proc/meminfo", text, sizeof text);
-    size_t kib = number_of(text, "MemAvailable");
+    size_t kib = number_of(text, key);
     return kib < UNLIMITED / 1024 ? kib * 1024 : UNLIMITED;
+}
+
+/* With vm.overcommit_memory 2 all that is mapped counts, touched or not. */
+static size_t left_of_commitment(const char *root, const char *text)
+{
+    char mode[16];
+    read_file(root, "proc/sys/vm/overcommit_memory", mode, sizeof mode);
+    size_t committed = meminfo(text, "Committed_AS");
+    if (number_at(mode) != 2 || committed == UNLIMITED)
+        return UNLIMITED;
+    return less(meminfo(text, "CommitLimit"), committed);
+}
+
+/* Memory, and in *swap free swap, that it does not count. */
+static SH_NOINLINE size_t left_of_machine(const char *root, size_t *swap)
+{
+    char text[FILE_MAX];
+    read_file(root, "proc/meminfo", text, sizeof text);
+    *swap = meminfo(text, "SwapFree");
+    if (*swap >= LEFT_MAX)
+        *swap = 0;
+    size_t memory = meminfo(text, "MemAvailable");
+    if (memory < UNLIMITED)
+        memory += *swap;
+    return sh_min(memory, left_of_commitment(root, text));
 }
 
 size_t sh_os_memory_available_under(const char *root)
 {
     int error = errno;
-    size_t left = sh_min(LEFT_MAX, left_of_rlimits(root));
-    left = sh_min(left, left_of_cgroups(root));
-    left = sh_min(left, left_of_machine(root));
+    size_t swap;
+    size_t left = sh_min(LEFT_MAX, left_of_machine(root, &swap));
+    left = sh_min(left, left_of_rlimits(root));
+    left = sh_min(left, left_of_cgroups(root, swap));
     errno = error;
     return left;
 }

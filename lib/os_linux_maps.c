@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Mappings, read from /proc/self/maps, of lib/os_thread.h on Linux.
+ * Mappings, read from /proc/self/maps where there is one, of lib/os_thread.h on Linux.
  *
  * Locks: none. Any thread, while the world is stopped, too.
  */
@@ -93,6 +93,29 @@ SH_NO_SANITIZE static struct sh_range search(
     return (struct sh_range){0, 0};
 }
 
+/* Where there is no /proc, the kernel is asked page by page, and not without end. It
+ * reads the set of signals before it finds that it is to do nothing with it. */
+#define PROBES 4096
+#define PROBE_STEP ((uintptr_t)4096)
+
+SH_NO_SANITIZE static bool is_readable(uintptr_t page)
+{
+    return sh_os_call4(SYS_rt_sigprocmask, -1, (long)page, 0, 8) == -EINVAL;
+}
+
+SH_NO_SANITIZE static struct sh_range probe(uintptr_t address)
+{
+    uintptr_t page = address & ~(PROBE_STEP - 1);
+    struct sh_range range = {page, page};
+    for (int i = 0; i < PROBES && is_readable(range.high); i++)
+        range.high += PROBE_STEP;
+    if (range.high == page)
+        return (struct sh_range){0, 0};
+    for (int i = 0; i < PROBES && is_readable(range.low - PROBE_STEP); i++)
+        range.low -= PROBE_STEP;
+    return range;
+}
+
 SH_NO_SANITIZE static struct sh_range find(uintptr_t address, uintptr_t *run)
 {
     static const char path[] = "/proc/self/maps";
@@ -108,7 +131,8 @@ SH_NO_SANITIZE static struct sh_range find(uintptr_t address, uintptr_t *run)
 SH_NO_SANITIZE struct sh_range sh_os_mapping(uintptr_t address)
 {
     uintptr_t run;
-    return find(address, &run);
+    struct sh_range range = find(address, &run);
+    return range.high ? range : probe(address);
 }
 
 /* The kernel splits a mapping where a part of it is locked, or advised otherwise. */
@@ -116,7 +140,8 @@ SH_NO_SANITIZE struct sh_range sh_os_mapped_run(uintptr_t address)
 {
     uintptr_t run;
     struct sh_range range = find(address, &run);
-    if (range.high)
-        range.low = run;
+    if (!range.high)
+        return probe(address);
+    range.low = run;
     return range;
 }

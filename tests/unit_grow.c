@@ -107,6 +107,18 @@ static void it_doubles(void **unused)
     }
 }
 
+static void half_of_what_is_left_stays(void **unused)
+{
+    size_t total = total_bytes();
+    assert_true(total > 64 * MIB);
+    limit = 80 * MIB;
+    assert_int_equal(grown_by(SH_PAGE_SIZE), 40 * MIB);
+    limit = 20 * MIB;
+    assert_int_equal(grown_by(SH_PAGE_SIZE), 16 * MIB);
+    limit = 80 * MIB;
+    assert_int_equal(grown_by(70 * MIB), 70 * MIB);
+}
+
 static void what_is_needed_may_be_more(void **unused)
 {
     size_t needed = total_bytes() * 2 + SH_PAGE_SIZE;
@@ -162,6 +174,7 @@ int main(void)
         GROW_TEST(the_limit_is_rounded_down_to_granules),
         GROW_TEST(the_least_is_a_floor),
         GROW_TEST(it_doubles),
+        GROW_TEST(half_of_what_is_left_stays),
         GROW_TEST(what_is_needed_may_be_more),
         GROW_TEST(what_another_thread_added_is_tried_first),
         GROW_TEST(what_the_system_refuses_is_false),

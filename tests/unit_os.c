@@ -404,6 +404,29 @@ static void available_of_the_machine(void **unused)
     assert_int_equal(available(), 0);
 }
 
+static void free_swap_is_available(void **unused)
+{
+    write_file(
+        "proc/meminfo", "MemAvailable: 100 kB\nSwapTotal: 99 kB\nSwapFree: 30 kB\n");
+    assert_int_equal(available(), 130 * KIB);
+}
+
+/* Only in mode 2 does what is committed count. */
+static void what_may_be_committed(void **unused)
+{
+    static const char meminfo[] = "MemAvailable: 1000 kB\nSwapFree: 10 kB\n"
+                                  "CommitLimit: 500 kB\nCommitted_AS: 400 kB\n";
+    write_file("proc/meminfo", meminfo);
+    assert_int_equal(available(), 1010 * KIB);
+    write_file("proc/sys/vm/overcommit_memory", "1\n");
+    assert_int_equal(available(), 1010 * KIB);
+    write_file("proc/sys/vm/overcommit_memory", "2\n");
+    assert_int_equal(available(), 100 * KIB);
+    write_file("proc/meminfo",
+        "MemAvailable: 1000 kB\nCommitLimit: 500 kB\nCommitted_AS: 600 kB\n");
+    assert_int_equal(available(), 0);
+}
+
 #define V2 "sys/fs/cgroup/"
 
 static void groups_v2(void **unused)
@@ -441,6 +464,34 @@ static void page_cache_is_not_used(void **unused)
     assert_int_equal(available(), 300000);
     write_file(V2 "memory.stat", "inactive_file 2000000\n");
     assert_int_equal(available(), 1000000);
+}
+
+static void swap_of_groups_v2(void **unused)
+{
+    write_file("proc/meminfo", "MemAvailable: 8000000 kB\nSwapFree: 100 kB\n");
+    write_file("proc/self/cgroup", "0::/\n");
+    write_file(V2 "memory.max", "1000000\n");
+    write_file(V2 "memory.current", "600000\n");
+    assert_int_equal(available(), 400000 + 100 * KIB);
+    write_file(V2 "memory.swap.max", "max\n");
+    write_file(V2 "memory.swap.current", "5000\n");
+    assert_int_equal(available(), 400000 + 100 * KIB);
+    write_file(V2 "memory.swap.max", "25000\n");
+    assert_int_equal(available(), 420000);
+    write_file(V2 "memory.swap.max", "0\n");
+    assert_int_equal(available(), 400000);
+}
+
+/* Version 1 counts memory and swap together. */
+static void swap_of_groups_v1(void **unused)
+{
+    write_file("proc/meminfo", "MemAvailable: 8000000 kB\nSwapFree: 100 kB\n");
+    write_file("proc/self/cgroup", "4:memory:/\n");
+    write_file(V2 "memory/memory.limit_in_bytes", "1000000\n");
+    write_file(V2 "memory/memory.usage_in_bytes", "600000\n");
+    write_file(V2 "memory/memory.memsw.limit_in_bytes", "1050000\n");
+    write_file(V2 "memory/memory.memsw.usage_in_bytes", "610000\n");
+    assert_int_equal(available(), 440000);
 }
 
 static void groups_v1(void **unused)
@@ -676,7 +727,11 @@ int main(void)
         cmocka_unit_test(limits_count),
         WITH_ROOT(nothing_known_is_unlimited),
         WITH_ROOT(available_of_the_machine),
+        WITH_ROOT(free_swap_is_available),
+        WITH_ROOT(what_may_be_committed),
         WITH_ROOT(groups_v2),
+        WITH_ROOT(swap_of_groups_v2),
+        WITH_ROOT(swap_of_groups_v1),
         WITH_ROOT(page_cache_is_not_used),
         WITH_ROOT(groups_v1),
         WITH_ROOT(long_paths_are_cut),

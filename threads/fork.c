@@ -19,8 +19,8 @@
  *
  * Handlers run last registered first in prepare, and the other way round afterwards. So
  * ours are registered as early as can be, at the first registration of a thread (the
- * first allocation, before any constructor), and other libraries' handlers, which may
- * allocate, find the heap unlocked.
+ * first allocation, before most constructors) or by our constructor, and others'
+ * handlers, which may allocate, find the heap unlocked.
  *
  * Locks: all.
  */
@@ -105,6 +105,12 @@ static void child(void)
         heap->fork_child(gone);
     sh_registry_discard(gone);
     sh_critical_leave();
+}
+
+/* A program may register handlers that allocate before it allocates itself. */
+__attribute__((constructor(101))) static void begin_early(void)
+{
+    sh_fork_begin();
 }
 
 void sh_fork_begin(void)
