@@ -150,7 +150,7 @@ static void exhaust(size_t chunk)
     free(p);
 }
 
-static void limited(int resource, size_t bytes)
+static void limited(__rlimit_resource_t resource, size_t bytes)
 {
     struct rlimit limit = {bytes, bytes};
     MUST(setrlimit(resource, &limit) == 0);
