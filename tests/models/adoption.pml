@@ -2,25 +2,28 @@
 /*
  * Spans that change their owner: threads that end, adopt and are born, descriptors and
  * cache records that live again, while others free: heaps/remote.h with the slow paths
- * of heaps/cache.c and with heaps/collect.c's condemned spans. What happens to bits and
+ * of heaps/cache.c and with heaps/collect.c's condemned spans. What happens to states and
  * counts within a span is remote.pml's.
  *
  * SPANS descriptors of two cells in one word; OWNING cache records, each of a thread that
- * lives, retires and is followed by another, for ever; FREEING threads that only free. A
- * collection may come whenever the threads with a cache are between two operations; it
- * does not wait for the others, which stand for threads without a record too.
+ * lives, leaves it idle and is followed by another, for ever; an idle cache is adopted
+ * from, and dissolved. FREEING threads free what they do not own, and have a magazine of
+ * one round. A collection may come whenever the threads with a cache are between two
+ * operations; it does not wait for the others, which stand for threads without a record
+ * too.
  *
- * Steps. Each access to `owner`, `queued`, `remote`, `remote_words`, an inbox or the
- * shared lock is one step: the C code makes it by one sequentially consistent operation
- * on that word. Pushing is a step, the compare-and-swap, and so is taking the whole
+ * Steps. Each access to `owner`, `queued`, `remote_words`, an inbox, the shared lock, or
+ * the state of a cell that somebody holds or frees is one step: the C code makes it by
+ * one operation on that word. Pushing is a step, the compare-and-swap, and so is taking the whole
  * inbox, the exchange; `inbox_next` is touched only by who has the span's token (set
  * `queued`, or unlinked it). So an inbox is a set here, and I1 is that a span is never
  * put into a set while it is in one. Whoever has taken several spans out of an inbox
  * keeps them in `work`, and delivers them in any order: sh_remote_pass_on inside deliver
- * inside sh_remote_pass_on is one of these orders. `alloc` and a cache's lists are
+ * inside sh_remote_pass_on is one of these orders. FREE cells and a cache's lists are
  * touched by the owner only, which is asserted (MINE). A cache's lists are the spans
  * that it owns and that are not dying. Whether a span that became empty is current, and
- * so is kept, is left open.
+ * so is kept, is left open. The owner's own magazine is left out: what it loads it hands
+ * out.
  *
  * Always:
  *   - a span is in no inbox twice (I1);
@@ -29,7 +32,8 @@
  *     nobody uses is in no inbox;
  *   - a live cell looks live: no free is taken for a double free, and a cell is not
  *     handed out twice; a freed one looks dead;
- *   - a span is released once, and only its owner touches it;
+ *   - a span is released once, when none of its cells is live or held, and only its owner
+ *     touches it: of a cache that no thread has, who holds the shared lock;
  *   - who delivers a span that nobody owns does so once in a life of its descriptor, so
  *     that it does not go round in circles.
  *
@@ -50,13 +54,16 @@
 #ifndef CELLS
 #define CELLS 3 /* the set of them */
 #endif
+#ifndef KEEPING
+#define KEEPING 1 /* what is freed may become a round of who frees it */
+#endif
 #define SHARED 2
 #define NOBODY 3
 #define BIT(i) (1 << (i))
 
 /* Of a descriptor. */
 byte owner[SPANS] = NOBODY;
-byte alloc[SPANS], remote[SPANS];
+byte alive[SPANS], held[SPANS], remote[SPANS]; /* whose state is LIVE, HELD, REMOTE */
 bit remote_words[SPANS], queued[SPANS];
 bit unused[SPANS] = 1; /* in meta's hands */
 bit dying[SPANS];      /* on a dead list */
@@ -71,15 +78,16 @@ byte seen[SPANS];
 byte live[SPANS], picked[SPANS], freed[SPANS];
 
 byte inbox[3]; /* sets of spans; of both caches and the shared one */
+bit idle[4];   /* caches whose thread ended; never SHARED nor NOBODY */
 bit shared_lock;
 byte inside; /* threads in sh_remote_free */
 byte busy;   /* threads with a cache in an operation */
 
 #define LIVE(s) (live[s] != 0)
 #define IN_INBOX(s) (((inbox[0] | inbox[1] | inbox[SHARED]) >> (s)) & 1)
-#define LOOKS_LIVE(s) (alloc[s] & ~remote[s])
-#define ALIVE(s) (((live[s] | picked[s]) & ~LOOKS_LIVE(s)) == 0)
-#define DEAD(s) ((freed[s] & LOOKS_LIVE(s)) == 0)
+#define USED(s) (alive[s] | held[s] | remote[s])
+#define ALIVE(s) (((live[s] | picked[s]) & ~alive[s]) == 0)
+#define DEAD(s) ((freed[s] & alive[s]) == 0)
 #define FOUND(s) (inside != 0 || busy != 0 || \
     (owner[s] == NOBODY -> !queued[s] && !IN_INBOX(s) : \
         (!remote[s] || (queued[s] && remote_words[s])) && \
@@ -200,11 +208,51 @@ inline pass_on(cache)
 
 /* ---- Threads that free what they do not own ---- */
 
-/* sh_remote_free */
+inline free_it()
+{
+    assert(alive[s] & c);
+    alive[s] = alive[s] & ~c;
+    picked[s] = picked[s] & ~c;
+    freed[s] = freed[s] | c;
+    SEE(s)
+}
+
+/* sh_remote_notify; the token leads on to deliver */
+inline tell()
+{
+    if
+    :: !remote_words[s] -> remote_words[s] = 1
+    :: remote_words[s]
+    fi;
+    if
+    :: queued[s]
+    :: !queued[s] ->
+        /* notify */
+        if
+        :: !remote_words[s]
+        :: remote_words[s] ->
+            atomic {
+                if
+                :: queued[s]
+                :: else ->
+                    queued[s] = 1;
+                    work = BIT(s)
+                fi
+            }
+        fi
+    fi;
+    deliver();
+    atomic {
+        s = 0;
+        inside--
+    }
+}
+
+/* sh_remote_give, sh_remote_free; sh_bin_take; unload_foreign */
 active [FREEING] proctype freeing()
 {
     byte s, c, to, work;
-    bool first;
+    byte kept, kept_span; /* the round in its magazine */
 end:
     do
     :: atomic {
@@ -218,49 +266,46 @@ end:
             live[s] = live[s] & ~c;
             picked[s] = picked[s] | c
         }
-        /* or_remote */
-        atomic {
-            inside++;
-            assert(!(remote[s] & c));
-            first = remote[s] == 0;
-            remote[s] = remote[s] | c;
-            picked[s] = picked[s] & ~c;
-            freed[s] = freed[s] | c;
-            c = 0;
-            SEE(s)
-        }
-        /* name_word */
+        /* compare and swap */
         if
         :: atomic {
-                first ->
-                first = false;
-                remote_words[s] = 1
+                KEEPING && !kept ->
+                free_it();
+                held[s] = held[s] | c;
+                kept = c;
+                kept_span = s;
+                c = 0;
+                s = 0
             }
-        :: else
-        fi;
-        /* notify */
-        if
-        :: queued[s] -> goto done
-        :: !queued[s]
-        fi;
-        if
-        :: !remote_words[s] -> goto done
-        :: remote_words[s]
-        fi;
-        atomic {
-            if
-            :: queued[s] -> goto done
-            :: else ->
-                queued[s] = 1;
-                work = BIT(s)
-            fi
+        :: atomic {
+                free_it();
+                inside++;
+                remote[s] = remote[s] | c;
+                c = 0
+            }
+            tell()
+        fi
+    :: atomic {
+            kept != 0 ->
+            assert(held[kept_span] & kept);
+            held[kept_span] = held[kept_span] & ~kept;
+            alive[kept_span] = alive[kept_span] | kept;
+            freed[kept_span] = freed[kept_span] & ~kept;
+            live[kept_span] = live[kept_span] | kept;
+            kept = 0;
+            kept_span = 0
         }
-        deliver();
-done:
-        atomic {
-            s = 0;
-            inside--
+    :: atomic {
+            kept != 0 ->
+            inside++;
+            s = kept_span;
+            assert(held[s] & kept);
+            held[s] = held[s] & ~kept;
+            remote[s] = remote[s] | kept;
+            kept = 0;
+            kept_span = 0
         }
+        tell()
     od
 }
 
@@ -268,10 +313,16 @@ done:
 
 #define UNUSED(s) (unused[s])
 #define MY(s) (owner[s] == me && !dying[s])
-#define MY_FREE(s) (MY(s) && alloc[s] != CELLS)
-#define ADOPTABLE(s) (owner[s] == SHARED && !dying[s])
+#define MY_FREE(s) (MY(s) && USED(s) != CELLS)
+#define ADOPTABLE(s) (owner[s] == from && !dying[s])
+#ifdef PLANT_CONDEMN_HELD
 #define CONDEMNABLE(s) (owner[s] != NOBODY && !dying[s] && !picked[s] && !queued[s])
-#define MINE(s) (owner[s] == me || (owner[s] == SHARED && locked))
+#else
+#define CONDEMNABLE(s) \
+    (owner[s] != NOBODY && !dying[s] && !picked[s] && !queued[s] && !held[s])
+#endif
+#define MINE(s) \
+    (owner[s] == me && !idle[me] || locked && (owner[s] == SHARED || idle[owner[s]]))
 
 /* sh_remote_take. remote.pml has the steps of take_word, which nobody but the owner and
  * those who set remote bits can tell apart. */
@@ -283,8 +334,6 @@ inline take()
         remote_words[s] = 0;
         d_step {
             assert(MINE(s));
-            assert((alloc[s] & remote[s]) == remote[s]);
-            alloc[s] = alloc[s] & ~remote[s];
             remote[s] = 0
         }
     fi
@@ -296,7 +345,7 @@ inline place()
     atomic {
         assert(MINE(s));
         if
-        :: alloc[s] == 0 && !queued[s] && !dying[s] ->
+        :: USED(s) == 0 && !queued[s] && !dying[s] ->
 #ifndef PLANT_RELEASE_AND_LOOK
             queued[s] = 1;
 #endif
@@ -355,7 +404,7 @@ inline give_back()
             dead = dead & ~BIT(s);
             assert(dying[s]);
             assert(!unused[s]);
-            assert((live[s] | picked[s]) == 0);
+            assert((live[s] | picked[s] | held[s]) == 0);
             /* sh_run_give: the end of the life, then sh_span_delete */
             owner[s] = NOBODY
         }
@@ -371,13 +420,13 @@ inline give_back()
     od
 }
 
-/* leave_span, of each that the cache owns */
+/* leave_span, of each that the idle cache owns */
 inline leave_spans()
 {
     do
     :: atomic {
-            ANY(MY) ->
-            choose_span(SET(MY));
+            ANY(ADOPTABLE) ->
+            choose_span(SET(ADOPTABLE));
             owner[s] = SHARED /* change_owner */
         }
         take();
@@ -386,25 +435,39 @@ inline leave_spans()
     od
 }
 
-/* A record, and the threads whose it is, one after another: a thread that begins brings
- * nothing along, and finds of the life before only the inbox (sh_cache_init). */
+/* A cache that no thread has: an idle one, or, to adopt from only, the shared one. */
+inline choose_from()
+{
+    if
+    :: idle[0] -> from = 0
+#if OWNING > 1
+    :: idle[1] -> from = 1
+#endif
+    :: !dissolves -> from = SHARED
+    fi
+}
+
+/* A record, and the threads whose it is, one after another: a thread that begins finds
+ * all as the one before left it. While the record is idle, the process stands for any
+ * other thread that looks for something to adopt, or dissolves. */
 proctype owning(byte me)
 {
-    byte s, to, work, list, dead, c;
-    bool locked, ends;
+    byte s, to, work, list, dead, c, from;
+    bool locked, dissolves;
 
 end:
     do
     :: if
         /* use_new: sh_span_new and sh_span_setup; then the owner */
         :: atomic {
-                ANY(UNUSED) ->
+                !idle[me] && ANY(UNUSED) ->
                 choose_span(SET(UNUSED));
                 busy++;
                 unused[s] = 0;
                 remote_words[s] = 0;
                 remote[s] = 0;
-                alloc[s] = 0;
+                alive[s] = 0;
+                held[s] = 0;
                 freed[s] = CELLS
             }
             atomic {
@@ -413,14 +476,13 @@ end:
                 s = 0;
                 busy--
             }
-        /* sh_bin_take */
+        /* load, sh_bin_take */
         :: atomic {
-                ANY(MY_FREE) ->
+                !idle[me] && ANY(MY_FREE) ->
                 choose_span(SET(MY_FREE));
-                c = (alloc[s] & 1 -> 2 : 1);
-                assert(!(remote[s] & c)); /* I3 */
-                assert(freed[s] & c);
-                alloc[s] = alloc[s] | c;
+                c = (USED(s) & 1 -> 2 : 1);
+                assert(freed[s] & c); /* I3 */
+                alive[s] = alive[s] | c;
                 freed[s] = freed[s] & ~c;
                 live[s] = live[s] | c;
                 s = 0;
@@ -428,21 +490,16 @@ end:
             }
         /* sh_remote_drain, in use_other */
         :: atomic {
-                inbox[me] ->
+                !idle[me] && inbox[me] ->
                 busy++
             }
             drain(me);
             give_back()
-        /* plan_pass, then perhaps place; or sh_span_sweep, which names all words first,
-         * so that the free that has yet to name its word comes late */
+        /* plan_pass or sh_span_sweep, then perhaps place */
         :: atomic {
-                ANY(MY) ->
+                !idle[me] && ANY(MY) ->
                 choose_span(SET(MY));
-                busy++;
-                if
-                :: remote_words[s] = 1
-                :: true
-                fi
+                busy++
             }
             take();
             place();
@@ -457,51 +514,62 @@ end:
 #endif
                 live[s] = 0;
                 freed[s] = CELLS;
-                alloc[s] = 0;
+                alive[s] = 0;
+                remote[s] = 0;
                 dying[s] = 1;
                 dead = BIT(s);
                 s = 0
             }
             give_back()
-        /* sh_cache_retire and adopt_one, which have much in common */
+#ifdef PLANT_TAKE_IDLE_UNLOCKED
+        /* sh_cache_new */
+        :: idle[me] = 0
+#endif
+        /* Under the shared lock */
         :: atomic {
                 !shared_lock ->
                 shared_lock = 1;
                 locked = true;
-                busy++;
-                if
-                :: ends = true
-                :: ANY(ADOPTABLE) || inbox[SHARED]
-                fi
+                busy++
             }
             if
-            :: ends ->
-                drain(me);
-                leave_spans();
-#ifndef PLANT_RETIRE_AND_FORGET
-                pass_on(me);
-                deliver()
-#endif
-            :: else
-            fi;
-            drain(SHARED);
-            if
+            /* sh_cache_retire, sh_cache_new */
+            :: idle[me] = 1 - idle[me]
+            /* dissolve */
             :: atomic {
-                    !ends && ANY(ADOPTABLE) ->
-                    choose_span(SET(ADOPTABLE));
-#ifdef PLANT_CLEAR_AT_ADOPTION
-                    queued[s] = 0;
-#endif
-                    owner[s] = me /* change_owner */
+                    idle[0] || idle[1] ->
+                    dissolves = true;
+                    choose_from();
+                    dissolves = false
                 }
-#ifndef PLANT_ADOPT_AND_FORGET
-                pass_on(SHARED);
+                drain(from);
+                leave_spans();
+#ifndef PLANT_DISSOLVE_AND_FORGET
+                pass_on(from);
                 deliver()
 #endif
-            :: else
+            /* adopt_from */
+            :: choose_from();
+                drain(from);
+                if
+                :: atomic {
+                        !idle[me] && ANY(ADOPTABLE) ->
+                        choose_span(SET(ADOPTABLE));
+#ifdef PLANT_CLEAR_AT_ADOPTION
+                        queued[s] = 0;
+#endif
+                        assert(MINE(s));
+                        owner[s] = me /* change_owner */
+                    }
+#ifndef PLANT_ADOPT_AND_FORGET
+                    pass_on(from);
+                    deliver()
+#endif
+                :: else
+                fi
             fi;
             atomic {
-                ends = false;
+                from = 0;
                 locked = false;
                 shared_lock = 0
             }

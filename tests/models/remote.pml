@@ -1,21 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Remote frees within one span that has one owner: heaps/remote.h, and what heaps/cache.c,
- * heaps/sweep.c and heaps/collect.c do beside it. A change of owners is adoption.pml's.
+ * Frees within one span that has one owner: heaps/remote.h, and what heaps/cache.h and
+ * .c, heaps/sweep.c and heaps/collect.c do beside it. A change of owners is
+ * adoption.pml's.
  *
  * A span of three cells, two in its first word and one in the second. Cell c is bit c of
- * `alloc` and of `remote`. The owner hands out and frees on its fast paths, drains its
- * inbox, and goes from window to window for ever; two threads free whatever live cell
- * they choose; a collector stops the world at any moment, which it does not have to
- * share with anyone, so that what it does is one step.
+ * `held`, `alive` or `remote`, which say whose state is HELD, LIVE or REMOTE; of none of
+ * them it is FREE. The owner hands out, frees, unloads, refills and drains its inbox for
+ * ever; other threads free whatever live cell they choose, hand out what they hold, and
+ * unload it; a collector stops the world at any moment, which it does not have to share
+ * with anyone, so that what it does is one step.
  *
- * Steps. Each access to a word that others write is one step: the C code makes it by one
- * atomic operation, all of those sequentially consistent. `alloc`, `used`, `window` and
- * `marks` are the owner's and the stopped world's; several accesses to them are one
- * step, but where a thread can be stopped between two of them. Pushing and taking the
- * whole inbox are one step each: their list changes at its compare-and-swap and at its
- * exchange, and `inbox_next` is touched only by who set `queued` or unlinked the span.
- * With one span the inbox is a bit, and I1 is that nobody sets it twice.
+ * Steps. Each access to a state, to `words`, `queued` or the inbox is one step: the C
+ * code makes it by one operation, all but the plain stores of fast paths sequentially
+ * consistent. A scan of states is a step for each cell. What only the owner can tell
+ * apart is one step: loading FREE cells, and `used`. So are pushing on the inbox and
+ * taking it whole: its list changes at a compare-and-swap and at an exchange. With one
+ * span the inbox is a bit, and I1 is that nobody sets it twice. A magazine is a set:
+ * whichever of its rounds may be on top, and whether it is full is left open.
  *
  * What the program does is kept in four sets of cells beside:
  *   live     handed out, in use            picked  passed to free, which found it live
@@ -24,17 +26,24 @@
  * Always:
  *   - a live cell looks live, so that no free is taken for a double free; a freed one
  *     looks dead, so that a double free is found;
- *   - a cell is handed out that is free, its remote bit taken (I3);
- *   - `used` never falls below 0, and counts the cells outside the window exactly
- *     (EXPLICIT), whenever the owner is between two operations;
- *   - when no thread is inside sh_remote_free, remote bits are named, and the span is in
- *     the inbox (I2).
+ *   - when no thread is half-way through a remote free, words with REMOTE cells are
+ *     named, and the span is in the inbox (I2);
+ *   - what is handed out is free, and what is loaded is FREE, taken back (I3);
+ *   - a held cell is in one magazine, once, or in the hands of who pushes or pops it; no
+ *     other cell is in any (I4);
+ *   - `used` never falls below 0, and counts the cells that are not FREE exactly,
+ *     whenever the owner is between two operations.
  *
- * By default the span is EXPLICIT. With COLLECTED it is of a collected kind. Then the
- * owner loses cells, a collection marks and the owner sweeps; a cell of a word whose
- * owner was stopped between load and store may come back (`back`), as heaps/cache.h
- * says, until the next collection. Threads that have no record are not stopped: so a
- * collection may find a thread inside sh_remote_free.
+ * By default the span is EXPLICIT. With COLLECTED it is of a collected kind: then the
+ * program loses cells, a collection marks and the owner sweeps. With DRAINING the
+ * collector takes remote frees back, which it could (heaps/collect.c).
+ *
+ * With TWICE the program makes one mistake: another thread frees a cell between the
+ * owner's look at its state and the owner's store. Then there may be two rounds of it.
+ * When one of them is popped or unloaded, who finds the state not to be HELD tells it,
+ * and all ends well. So I4 becomes: until it is told, no cell is handed out that is in
+ * use, but where two threads look at a state and store it in the same instant
+ * (`glitch`).
  *
  * PLANT_... are mistakes that have to be found.
  */
@@ -44,172 +53,310 @@
 #ifndef FIRST
 #define FIRST 3 /* the cells of the first word: 3 or 1 */
 #endif
-#define NONE 2 /* no window */
+#define ALL (FIRST | 4)
 #define BIT(c) (1 << (c))
 #define WORD(c) ((c) >> 1)
-#define MASK(w) ((w) == 0 -> FIRST : ((w) == 1 -> 4 : 0))
+#define MASK(w) ((w) == 0 -> FIRST : 4)
 #define COUNT(x) (((x) & 1) + (((x) >> 1) & 1) + (((x) >> 2) & 1))
 
-byte alloc, remote, remote_words;
+byte held, alive, remote;
+byte words; /* remote_words */
 bit queued, inbox;
-byte used, window = NONE;
-byte bin;
-byte marks;
+byte used;
+byte marks = ALL;
 bit due; /* sh_span_sweep_due */
+byte magazine[FREEING + 1]; /* the owner's is the last */
+byte again[FREEING + 1];    /* cells that have a second round there */
+#define OWNER FREEING
 
-byte live, picked, lost, freed = FIRST | 4;
-byte back;        /* dead cells that a late store brought back */
-byte inside;      /* threads in sh_remote_free */
+byte live, picked, lost, freed = ALL;
+byte inside;      /* threads half-way through a remote free */
 bool critical;    /* the owner is in a critical section: it cannot be stopped */
-bool between;     /* the owner is in the middle of a fast path */
+byte freeing_now; /* the cell that the owner found LIVE and is about to make HELD */
+bool twice, told, glitch;
 
-#define looks_live (alloc & ~remote & (due -> marks : 7))
+#define FREE (ALL & ~(held | alive | remote))
+#define looks_live (alive & (due -> marks : ALL))
 
 #define ALIVE (((live | picked) & ~looks_live) == 0)
-#define DEAD ((freed & looks_live & ~back) == 0)
-#define EXACT (critical || between || used == COUNT(alloc) + COUNT(bin))
-#define NAMED(w) (!(remote & MASK(w)) || (remote_words & BIT(w)))
-#define AT_REST (inside == 0 && !critical)
-#define FOUND (!AT_REST || \
+#define DEAD ((freed & alive) == 0)
+#define EXACT (critical || used == COUNT(held | alive | remote))
+#define NAMED(w) (!(remote & MASK(w)) || (words & BIT(w)))
+#define FOUND (inside != 0 || critical || \
     (queued == inbox && NAMED(0) && NAMED(1) && (!remote || queued)))
+#if FREEING == 1
+#define IN_MAGAZINES (magazine[0] | magazine[1])
+#else
+#define IN_MAGAZINES (magazine[0] | magazine[1] | magazine[2])
+#endif
+#define ONLY_HELD ((IN_MAGAZINES & ~held) == 0)
+#define SPOILT (told || glitch)
 
 active proctype invariants()
 {
 end:
     do
+    :: !(FOUND) && !SPOILT -> assert(FOUND)
+    :: !(EXACT) && !SPOILT -> assert(EXACT)
+#ifndef TWICE
     :: !(ALIVE) -> assert(ALIVE)
     :: !(DEAD) -> assert(DEAD)
-    :: !(FOUND) -> assert(FOUND)
-#ifndef COLLECTED
-    :: !(EXACT) -> assert(EXACT)
-    :: back != 0 -> assert(back == 0)
+    :: !(ONLY_HELD) -> assert(ONLY_HELD)
+    :: told -> assert(!told)
 #endif
     od
 }
 
-/* ---- The other threads ---- */
+/* ---- What all threads do ---- */
 
 inline choose(set)
 {
     if
-    :: set & 1 -> c = 0
-    :: set & 2 -> c = 1
-    :: set & 4 -> c = 2
+    :: (set) & 1 -> c = 0
+    :: (set) & 2 -> c = 1
+    :: (set) & 4 -> c = 2
     fi
 }
 
-/* sh_heap_free, sh_remote_give, sh_remote_free */
+inline push(mag)
+{
+#ifdef TWICE
+    again[mag] = again[mag] | (magazine[mag] & BIT(c));
+#else
+    assert(!(IN_MAGAZINES & BIT(c))); /* I4 */
+#endif
+    magazine[mag] = magazine[mag] | BIT(c)
+}
+
+inline pop(mag)
+{
+    magazine[mag] = (magazine[mag] & ~BIT(c)) | (again[mag] & BIT(c));
+    again[mag] = again[mag] & ~BIT(c)
+}
+
+inline set_state(h, a, r)
+{
+    held = (held & ~BIT(c)) | (h);
+    alive = (alive & ~BIT(c)) | (a);
+    remote = (remote & ~BIT(c)) | (r)
+}
+
+/* sh_bin_take: load; store */
+inline take_round(mag)
+{
+    atomic {
+        choose(magazine[mag]);
+        pop(mag);
+#ifndef PLANT_POP_ANYTHING
+        if
+        :: held & BIT(c)
+        :: else -> told = true
+        fi
+#endif
+    }
+    atomic {
+        if
+        :: told
+        :: else ->
+#ifndef PLANT_POP_ANYTHING
+            glitch = glitch || !(held & BIT(c));
+#endif
+            assert(glitch || !(live & BIT(c)));
+            set_state(0, BIT(c), 0);
+            freed = freed & ~BIT(c);
+            live = live | BIT(c)
+        fi;
+        c = 0
+    }
+}
+
+inline no_longer_live()
+{
+    assert(alive & BIT(c));
+    picked = picked & ~BIT(c);
+    freed = freed | BIT(c)
+}
+
+/* ---- The other threads ---- */
+
+/* sh_remote_notify, of the words in `named` */
+inline notify()
+{
+    if
+    :: (named & ~words) != 0 -> words = words | named
+    :: (named & ~words) == 0
+    fi;
+    named = 0;
+    if
+    :: queued
+    :: !queued ->
+        /* notify */
+        if
+        :: words == 0
+        :: words != 0 ->
+            atomic {
+                if
+                :: queued
+                :: else ->
+                    queued = 1;
+                    token = true
+                fi
+            }
+        fi
+    fi;
+    /* push, in deliver */
+    atomic {
+        if
+        :: token ->
+            assert(!inbox); /* I1 */
+            inbox = 1;
+            token = false
+        :: else
+        fi;
+        inside--
+    }
+}
+
 active [FREEING] proctype freeing()
 {
-    byte c, old;
+    byte c, named, me = _pid - 1;
+    bool token;
 end:
     do
+    :: told -> break
+    /* sh_remote_give, sh_heap_free: the cell is LIVE */
     :: atomic {
-            live != 0 ->
+            !told && live != 0 ->
             choose(live);
             live = live & ~BIT(c);
             picked = picked | BIT(c)
         }
-        /* sh_critical_enter; or_remote: a compare-and-swap that sets the bit */
+        goto compare
+#ifdef TWICE
+    :: atomic {
+            !told && !twice && freeing_now ->
+            twice = true;
+            choose(freeing_now)
+        }
+        goto compare
+#endif
+    /* sh_bin_take */
+    :: !told && magazine[me] != 0 ->
+        take_round(me)
+    /* sh_cache_unload, unload_foreign */
+    :: atomic {
+            !told && magazine[me] != 0 ->
+            inside++
+        }
+        do
+        :: magazine[me] == 0 -> break
+        :: atomic {
+                magazine[me] != 0 ->
+                choose(magazine[me]);
+                pop(me);
+                if
+#ifndef PLANT_UNLOAD_ANYTHING
+                :: !(held & BIT(c)) -> told = true
+#endif
+                :: else ->
+#ifdef PLANT_UNLOAD_AS_OWN
+                    set_state(0, 0, 0)
+#else
+                    set_state(0, 0, BIT(c));
+                    named = named | BIT(WORD(c))
+#endif
+                fi;
+                c = 0
+            }
+        od;
+#ifdef PLANT_UNLOAD_UNTOLD
+        named = 0;
+#endif
+        notify()
+    od;
+    goto over;
+
+    /* sh_remote_give, and sh_remote_free where there is no room: compare and swap */
+compare:
+#ifdef PLANT_NAME_BEFORE_CHANGE
+    words = words | BIT(WORD(c));
+#endif
+    if
+    /* It fails, and sh_heap_free says so; or the owner handed the cell out again
+     * meanwhile: then the instant is over. */
+    :: atomic {
+            !(alive & picked & BIT(c)) ->
+            told = true
+        }
+    :: atomic {
+            (alive & picked & BIT(c)) ->
+            no_longer_live();
+            set_state(BIT(c), 0, 0)
+        }
         atomic {
+            push(me);
+            c = 0
+        }
+    :: atomic {
+            (alive & picked & BIT(c)) ->
             inside++;
-            assert(!(remote & BIT(c)));
-            old = remote & MASK(WORD(c));
-            remote = remote | BIT(c);
-            picked = picked & ~BIT(c);
-            freed = freed | BIT(c)
+            no_longer_live();
+            set_state(0, 0, BIT(c));
+#ifndef PLANT_NAME_BEFORE_CHANGE
+            named = BIT(WORD(c));
+#endif
+            c = 0
         }
-        /* name_word */
-        if
-        :: old == 0 -> remote_words = remote_words | BIT(WORD(c))
-        :: else
-        fi;
-        old = 0;
-        c = 0;
-        /* notify */
-        if
-        :: queued -> goto done
-        :: !queued
-        fi;
-        if
-        :: remote_words == 0 -> goto done
-        :: remote_words != 0
-        fi;
-        atomic {
-            if
-            :: queued -> goto done
-            :: else -> queued = 1
-            fi
-        }
-        /* push, in deliver */
-        atomic {
-            assert(!inbox); /* I1 */
-            inbox = 1
-        }
-done:
-        inside--
-    od
+        notify()
+    fi;
+    goto end;
+over:
+    skip
 }
 
 /* ---- The owner ---- */
 
-/* take_word, of what `some` says may lie there */
-inline take_word(w)
+/* Looks at the cell's state, in take. */
+inline scan(cell)
 {
-    some = remote & MASK(w);
-    do
-    :: some == 0 -> break
-    :: else ->
-#ifdef PLANT_REMOTE_BEFORE_ALLOC
-        remote = remote & ~some;
-        atomic {
-            alloc = alloc & ~some;
-            count = count + COUNT(some);
-            some = 0
-        }
-#else
-        atomic {
-            assert((alloc & some) == some);
-            alloc = alloc & ~some;
-            count = count + COUNT(some)
-        }
-        atomic {
-            old = remote;
-            remote = remote & ~some;
-#ifdef PLANT_NO_SECOND_LOOK
-            some = 0;
-#else
-            some = old & MASK(w) & ~some;
-#endif
-            old = 0
-        }
-#endif
-    od
+    atomic {
+        if
+        :: (found & BIT(WORD(cell))) && (remote & BIT(cell)) ->
+            remote = remote & ~BIT(cell);
+            count++
+        :: else
+        fi
+    }
 }
 
 /* sh_remote_take */
 inline take()
 {
-    count = 0;
-    atomic {
-        words = remote_words;
-        remote_words = 0
-    }
     if
-    :: words & 1 -> take_word(0)
-    :: else
-    fi;
-    if
-    :: words & 2 -> take_word(1)
-    :: else
-    fi;
-    words = 0
+    :: words == 0
+    :: words != 0 ->
+#ifdef PLANT_SCAN_BEFORE_EXCHANGE
+        found = words;
+#else
+        atomic {
+            found = words;
+            words = 0
+        }
+#endif
+        scan(0);
+        scan(1);
+        scan(2);
+#ifdef PLANT_SCAN_BEFORE_EXCHANGE
+        words = 0;
+#endif
+        found = 0
+    fi
 }
 
 inline use_less()
 {
     atomic {
-        assert(used >= count);
+        assert(SPOILT || used >= count);
         used = used - count;
         count = 0
     }
@@ -218,95 +365,89 @@ inline use_less()
 /* sweep_word, of all words; the world is stopped, or only the owner is concerned. */
 inline sweep_words()
 {
-    alloc = alloc & marks;
-    back = back & alloc;
-    freed = freed | (lost & ~alloc);
-    lost = lost & alloc;
-    used = COUNT(alloc) + COUNT(bin);
+    alive = alive & marks;
+    freed = freed | (lost & ~alive);
+    lost = lost & alive;
+    used = COUNT(held | alive | remote);
     due = 0
-}
-
-/* sh_span_sweep */
-inline sweep()
-{
-#ifndef PLANT_SWEEP_THE_NAMED
-    remote_words = remote_words | 3;
-#endif
-    take();
-    atomic {
-        count = 0;
-        sweep_words()
-    }
-}
-
-/* A store of a word that was read before: brings back what was taken from it since. */
-inline store_word(w, value)
-{
-    back = back | ((value) & freed & ~alloc);
-    alloc = (alloc & ~MASK(w)) | (value)
 }
 
 active proctype owner()
 {
-    byte c, w, read, count, words, some, old, less;
+    byte c, count, found;
 end:
     do
-    /* sh_bin_take: load; store */
+    :: told -> break
+    /* sh_bin_take */
+    :: !told && magazine[OWNER] != 0 ->
+        take_round(OWNER)
+    /* sh_cache_give: load; store; push. Or its magazine is full: sh_cache_free_own. */
     :: atomic {
-            bin != 0 ->
-            if
-            :: bin & 1 -> c = 0
-            :: !(bin & 1) && (bin & 2) -> c = 1
-            :: !(bin & 3) -> c = 2
-            fi;
-            between = true
-        }
-        atomic {
-            assert(!(remote & BIT(c))); /* I3 */
-            assert(freed & BIT(c));
-            assert(!(alloc & BIT(c)));
-            freed = freed & ~BIT(c);
-            alloc = alloc | BIT(c);
-            live = live | BIT(c)
-        }
-        atomic {
-            bin = bin & ~BIT(c);
-            between = false;
-            c = 0
-        }
-    /* sh_cache_give: load alloc and used; store used; store alloc */
-    :: atomic {
-            live != 0 ->
+            !told && live != 0 ->
             choose(live);
             live = live & ~BIT(c);
             picked = picked | BIT(c);
-            read = alloc & MASK(WORD(c));
-            assert(used > 0);
-            less = used - 1;
-            between = true
+            freeing_now = BIT(c)
         }
-        used = less;
-        atomic {
-            picked = picked & ~BIT(c);
-            freed = freed | BIT(c);
-            store_word(WORD(c), read & ~BIT(c));
-            between = false;
-            less = 0;
-            c = 0;
-            read = 0
-        }
-#ifdef COLLECTED
+        if
+        :: atomic {
+                glitch = glitch || (live & BIT(c));
+                freeing_now = 0;
+                picked = picked & ~BIT(c);
+                freed = freed | BIT(c);
+                set_state(BIT(c), 0, 0)
+            }
+            atomic {
+                push(OWNER);
+                c = 0
+            }
+        :: atomic {
+                glitch = glitch || (live & BIT(c));
+                freeing_now = 0;
+                if
+                :: alive & BIT(c) ->
+                    no_longer_live();
+                    set_state(0, 0, 0);
+                    used--
+                :: else -> told = true
+                fi;
+                c = 0
+            }
+        fi
+    /* sh_cache_unload */
     :: atomic {
-            live != 0 ->
-            choose(live);
-            live = live & ~BIT(c);
-            lost = lost | BIT(c);
-            c = 0
+            !told && magazine[OWNER] != 0 ->
+            critical = true
         }
+        do
+        :: magazine[OWNER] == 0 -> break
+        :: atomic {
+                magazine[OWNER] != 0 ->
+                choose(magazine[OWNER]);
+                pop(OWNER);
+                count++;
+#ifndef PLANT_UNLOAD_ANYTHING
+                if
+                :: held & BIT(c)
+                :: else ->
+                    told = true;
+                    break
+                fi
 #endif
+            }
+            atomic {
+#ifndef PLANT_UNLOAD_ANYTHING
+                glitch = glitch || !(held & BIT(c));
+#endif
+                set_state(0, 0, 0);
+                c = 0
+            }
+        od;
+        use_less();
+        critical = false
     /* sh_remote_drain, sh_cache_take_back */
     :: atomic {
-            inbox ->
+            inbox && !told ->
             critical = true;
             inbox = 0
         }
@@ -319,43 +460,57 @@ end:
 #endif
         use_less();
         critical = false
-    /* sh_cache_refill: use_current, which closes the window and opens another, or
-     * use_available, of a span that was put away */
+    /* sh_cache_refill, whose magazine is empty: sh_span_sweep, plan_pass, load */
     :: atomic {
-            critical = true;
-            used = used - COUNT(bin);
-            bin = 0;
-            window = NONE
+            magazine[OWNER] == 0 && !told ->
+            critical = true
         }
         if
-        :: due -> sweep()
+        :: due ->
+            take();
+            atomic {
+                count = 0;
+                sweep_words()
+            }
         :: !due
         fi;
-        /* plan_pass, if this pass is over */
         if
         :: true ->
             take();
             use_less()
         :: true
         fi;
-        /* open_window */
         atomic {
             if
-            :: (alloc & FIRST) != FIRST -> window = 0
-            :: (alloc & 4) != 4 -> window = 1
-            :: else
+            :: FREE & FIRST -> c = FREE & FIRST
+            :: FREE & 4 -> c = 4
+            :: !FREE
             fi;
-            bin = MASK(window) & ~alloc;
-            used = used + COUNT(bin);
+#ifndef TWICE
+            assert(!(c & ~freed) && !(c & IN_MAGAZINES)); /* I3, I4 */
+#endif
+            held = held | c;
+            magazine[OWNER] = c;
+            used = used + COUNT(c);
+            c = 0;
             critical = false
         }
+#ifdef COLLECTED
+    :: atomic {
+            live != 0 ->
+            choose(live);
+            live = live & ~BIT(c);
+            lost = lost | BIT(c);
+            c = 0
+        }
+#endif
     od
 }
 
 /* ---- The collector ---- */
 
 #ifdef COLLECTED
-/* sh_collect_start to sh_collect_end */
+/* sh_collect_start to sh_collect_end; threads without a record are not stopped. */
 active proctype collector()
 {
 end:
@@ -365,37 +520,37 @@ end:
             if
             :: due ->
                 /* prepare_span: sh_span_sweep */
-                remote_words = 0;
-                alloc = alloc & ~remote;
-                remote = 0;
+                remote = remote & ~((words & 1 -> FIRST : 0) | (words & 2 -> 4 : 0));
+                words = 0;
                 sweep_words()
             :: else
             fi;
-            /* What is picked is in a register of who frees it. */
+            /* prepare_span; what is picked is in a register of who frees it */
+#ifdef PLANT_MARK_THE_LIVE_ONLY
             marks = live | picked;
-            /* mark_windows */
-            marks = marks | (MASK(window) & ~(alloc & ~remote));
+#else
+            marks = live | picked | (ALL & ~alive);
+#endif
             due = 1
         }
     od
 }
 #endif
 
-#ifdef PLANT_DRAIN_WHEN_STOPPED
-/* What prepare must not do to the EXPLICIT spans of stopped threads. */
+#ifdef DRAINING
+/* What prepare could do. */
 active proctype collector()
 {
 end:
     do
     :: atomic {
-            !critical && inside == 0 && inbox ->
+            !critical && inbox ->
             inbox = 0;
             queued = 0;
-            remote_words = 0;
-            assert(used >= COUNT(remote & ~MASK(window)));
-            used = used - COUNT(remote & ~MASK(window));
-            alloc = alloc & ~remote;
-            remote = 0
+            assert(used >= COUNT(remote));
+            used = used - COUNT(remote);
+            remote = 0;
+            words = 0
         }
     od
 }
