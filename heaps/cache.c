@@ -211,15 +211,29 @@ SH_INLINE bool is_of(const struct sh_round *round, const struct sh_span *span)
     return (uintptr_t)(round->state - span->states) < span->cell_count;
 }
 
+/* The cell is HELD no more, but FREE or REMOTE; false: it was not HELD, and is somebody's
+ * already, for it was freed twice. */
+SH_INLINE bool unhold(struct sh_round *round, enum sh_cell_state state)
+{
+    uint8_t held = SH_CELL_HELD;
+    bool done = state == SH_CELL_REMOTE
+                    ? sh_cas_seq_cst(round->state, &held, (uint8_t)SH_CELL_REMOTE)
+                    : sh_load_relaxed(round->state) == SH_CELL_HELD;
+    if (SH_UNLIKELY(!done))
+        sh_misuse_race((const void *)round->cell);
+    else if (state == SH_CELL_FREE)
+        sh_store_relaxed(round->state, (uint8_t)SH_CELL_FREE);
+    return done;
+}
+
 /* The same of a span of another cache, which hears of it once. */
 static struct sh_round *unload_foreign(
     struct sh_span *span, struct sh_round *round, struct sh_round *end)
 {
     uint64_t words = 0;
-    for (; round < end && is_of(round, span); round++) {
-        words |= (uint64_t)1 << ((round->state - span->states) / 64);
-        sh_store_seq_cst(round->state, (uint8_t)SH_CELL_REMOTE);
-    }
+    for (; round < end && is_of(round, span); round++)
+        if (unhold(round, SH_CELL_REMOTE))
+            words |= (uint64_t)1 << ((round->state - span->states) / 64);
     sh_remote_notify(span, words);
     return round;
 }
@@ -229,11 +243,15 @@ static struct sh_round *unload_span(
     struct sh_cache *cache, struct sh_round *round, struct sh_round *end)
 {
     struct sh_span *span = sh_page_map_lookup(round->cell);
+    if (SH_UNLIKELY(!span || !is_of(round, span))) {
+        sh_misuse_race((const void *)round->cell); /* its span went with it */
+        return round + 1;
+    }
     if (sh_span_owner(span) != cache)
         return unload_foreign(span, round, end);
     uint32_t count = 0;
-    for (; round < end && is_of(round, span); round++, count++)
-        sh_store_relaxed(round->state, (uint8_t)SH_CELL_FREE);
+    for (; round < end && is_of(round, span); round++)
+        count += unhold(round, SH_CELL_FREE);
     release_cells(cache, span, count);
     return round;
 }

@@ -12,23 +12,27 @@
  *                    [ round 1               ]
  *                    [ round 0: cell is NULL ]        an empty magazine's top
  *
- *   malloc   p = top->cell; none, or not HELD? slow; *top->state = LIVE; barrier; top--
+ *   malloc   p = top->cell; none, or not HELD? slow; top--; barrier; state = LIVE
  *   free     span = map[p]; owner == me? cell = (p - base) / size exactly; LIVE?
- *            top == limit? slow; *++top = {p, &state}; barrier; state = HELD; keep p
+ *            top == limit? slow; state = HELD; barrier; *++top = {p, &state}
  *
  * The states alone say what is handed out, with no look at any bin. Only the owner
  * changes them, but for LIVE to REMOTE: so other threads free, and tell the owner
  * through its inbox (heaps/remote.h), or keep the cell in their own magazine, from LIVE
  * to HELD by compare-and-swap. Should the owner and another thread free one cell in the
  * same instant, a double free, both may get a round of it; so malloc asks whether the
- * cell is still HELD, and the second to hand it out says so.
+ * cell is still HELD, and who hands it out or unloads it second says so.
  *
  * A thread can be stopped anywhere in these, and the collector relies on:
- *   - p is in a register before the state and top are stored, and, in free, until after
- *     the last access to the descriptor: its cell is live, so its span is not released.
- *   - a round is there before its cell is HELD, and until after it is LIVE again.
+ *   - in free p is in a register until the state is HELD, so the cell is live, and its
+ *     span not released; and in malloc before it is LIVE.
+ *   - a cell is HELD before its round is there, and until after it is gone. So a span
+ *     stays while a thread is about to push a round of it or to hand out what it popped.
  *   - cells that are not live when a collection begins have their mark at its end, so
  *     that what was handed out since, or was about to be, survives the sweep.
+ *
+ * A handler of the program's that leaves malloc or free by longjmp loses a cell at most:
+ * one that is HELD without a round.
  *
  * `used` counts cells that are not FREE. When slow paths let go of some and it falls to
  * `wake`, the span changes its list: for a full span a sixteenth less than all, for an
@@ -101,25 +105,29 @@ SH_INLINE void *sh_bin_take(struct sh_bin *bin)
 {
     struct sh_round *round = bin->top;
     uintptr_t cell = round->cell;
-    if (SH_UNLIKELY(cell == 0) ||
-        SH_UNLIKELY(sh_load_relaxed(round->state) != SH_CELL_HELD))
+    if (SH_UNLIKELY(cell == 0))
+        return NULL;
+    sh_cell_byte *state = round->state;
+    if (SH_UNLIKELY(sh_load_relaxed(state) != SH_CELL_HELD))
         return NULL;
     SH_KEEP(cell);
-    sh_store_relaxed(round->state, (uint8_t)SH_CELL_LIVE);
-    SH_BARRIER();
     bin->top = round - 1;
+    SH_BARRIER();
+    sh_store_relaxed(state, (uint8_t)SH_CELL_LIVE);
     return (void *)cell;
 }
 
-/* False: the magazine is full. */
+/* The LIVE cell becomes a round. False: the magazine is full. */
 SH_INLINE bool sh_bin_put(struct sh_bin *bin, void *p, sh_cell_byte *state)
 {
     struct sh_round *round = bin->top;
     if (SH_UNLIKELY(round == bin->limit))
         return false;
+    sh_store_relaxed(state, (uint8_t)SH_CELL_HELD);
+    SH_KEEP(p);
+    SH_BARRIER();
     round[1] = (struct sh_round){(uintptr_t)p, state};
     bin->top = round + 1;
-    SH_BARRIER();
     return true;
 }
 
@@ -153,11 +161,7 @@ SH_INLINE bool sh_cache_give(void *p)
     if (SH_UNLIKELY(sh_load_relaxed(state) != SH_CELL_LIVE))
         return false;
     struct sh_bin *bin = (struct sh_bin *)(void *)((char *)cache + span->bin_offset);
-    if (SH_UNLIKELY(!sh_bin_put(bin, p, state)))
-        return false;
-    sh_store_relaxed(state, (uint8_t)SH_CELL_HELD);
-    SH_KEEP(p);
-    return true;
+    return SH_LIKELY(sh_bin_put(bin, p, state));
 }
 
 /* ---- Slow paths; the caller is in a critical section ---- */

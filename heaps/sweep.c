@@ -45,8 +45,6 @@ SH_NO_SANITIZE
 void sh_span_sweep(struct sh_span *span)
 {
     uint32_t used = 0;
-    /* A remote free not yet named in remote_words must not outlive its cell. */
-    sh_or_seq_cst(&span->remote_words, sh_low_bits64(span->touched));
     sh_remote_take(span);
     for (uint32_t w = 0; w < span->touched; w++)
         used += sweep_word(span, w);

@@ -341,6 +341,78 @@ static void at_the_same_time(void **unused)
     }
 }
 
+/* ---- Two rounds of one cell ---- */
+
+#define RACE                                                                           \
+    "free(%p): double free: two threads freed the cell there at the same time; look "  \
+    "for its other owner"
+#define KEPT_SIZE ((size_t)2048) /* stays with who frees it */
+
+static _Atomic uint32_t turn;
+static void *volatile popped;
+
+static void *free_again_and_take(void *p)
+{
+    sh_free(sh_malloc(KEPT_SIZE)); /* a magazine */
+    sh_free(p);
+    set_flag(&turn, 1);
+    await_flag(&turn, 2);
+    popped = sh_malloc(KEPT_SIZE);
+    set_flag(&turn, 3);
+    for (;;)
+        sleep_us(1000000);
+    return NULL;
+}
+
+static void *free_again_and_end(void *p)
+{
+    sh_free(sh_malloc(KEPT_SIZE));
+    sh_free(p);
+    return NULL;
+}
+
+/* As if the owner had found it LIVE before the other thread freed it. */
+static void free_as_owner(void *p)
+{
+    struct sh_span *span = sh_page_map_lookup((uintptr_t)p);
+    sh_free(p);
+    sh_cell_set(span, sh_span_cell_of(span, (uintptr_t)p), SH_CELL_LIVE);
+}
+
+static void pop_twice(void *p)
+{
+    free_as_owner(p);
+    start(free_again_and_take, p);
+    await_flag(&turn, 1);
+    MUST(sh_malloc(KEPT_SIZE) == p);
+    set_flag(&turn, 2);
+    await_flag(&turn, 3);
+}
+
+static void pop_then_unload(void *p)
+{
+    free_as_owner(p);
+    join(start(free_again_and_end, p));
+    MUST(sh_malloc(KEPT_SIZE) == p);
+    dissolve_caches();
+}
+
+static void unload_then_pop(void *p)
+{
+    free_as_owner(p);
+    in_thread(free_again_and_end, p);
+    sh_malloc(KEPT_SIZE);
+}
+
+static void by_owner_and_another_in_the_same_instant(void **unused)
+{
+    static void (*const ways[])(void *) = {pop_twice, pop_then_unload, unload_then_pop};
+    for (size_t w = 0; w < 3; w++) {
+        void *p = make(0, KEPT_SIZE);
+        expect_end(ways[w], p, RACE, p);
+    }
+}
+
 /* ---- Inside gc_lock, where freeing is put off ---- */
 
 static void lock_and_free(void *p)
@@ -392,6 +464,7 @@ int main(void)
         cmocka_unit_test(of_what_lies_in_anothers_magazine),
         cmocka_unit_test(of_what_a_dead_thread_left),
         cmocka_unit_test(at_the_same_time),
+        cmocka_unit_test(by_owner_and_another_in_the_same_instant),
         cmocka_unit_test(inside_gc_lock),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,35 +11,13 @@
 
 #include <cmocka.h>
 
-#include "heaps/cache.h"
 #include "heaps/heap.h"
-#include "heaps/page_map.h"
 #include "heaps/run.h"
-#include "tests/heap.h"
+#include "tests/caches.h"
 
 #define SIZE ((size_t)1024)
 #define SPAN_CELLS 64 /* of a span of these */
 #define MANY 1000
-
-static struct sh_cache *cache(void)
-{
-    return sh_tls.self->cache;
-}
-
-static unsigned class_of(size_t size)
-{
-    return sh_size_class_of(size);
-}
-
-static struct sh_bin *bin_of(enum sh_kind kind, size_t size)
-{
-    return &cache()->bins[kind][class_of(size)];
-}
-
-static struct sh_depot *depot_of(enum sh_kind kind, size_t size)
-{
-    return &cache()->depots[kind][class_of(size)];
-}
 
 static struct sh_span *current(enum sh_kind kind, size_t size)
 {
@@ -51,47 +29,12 @@ static struct sh_span *list(enum sh_kind kind, size_t size, enum sh_span_list wh
     return depot_of(kind, size)->head[which];
 }
 
-/* Rounds go back to their spans, but the newest; empty spans to the heap. */
-static void unload(enum sh_kind kind, size_t size, size_t keep)
-{
-    sh_critical_enter();
-    sh_cache_unload(cache(), kind, class_of(size), keep);
-    sh_cache_give_back(sh_cache_detach_dead(cache()));
-    sh_critical_leave();
-}
-
 static size_t length(struct sh_span *head)
 {
     size_t n = 0;
     for (; head; head = head->next)
         n++;
     return n;
-}
-
-static struct sh_span *span_of(const void *p)
-{
-    struct sh_span *span = sh_page_map_lookup((uintptr_t)p);
-    MUST(span);
-    return span;
-}
-
-static sh_cell_byte *state_of(const void *p)
-{
-    struct sh_span *span = span_of(p);
-    return &span->states[sh_span_cell_of(span, (uintptr_t)p)];
-}
-
-/* Runs it in a new thread, whose cache is fresh. */
-static void *routine(void *test)
-{
-    take_cache();
-    (*(void (**)(void))test)();
-    return NULL;
-}
-
-static void with_fresh_cache(void (*test)(void))
-{
-    in_thread(routine, &test);
 }
 
 /* ---- Bins and refills ---- */
@@ -152,8 +95,7 @@ static void drain_magazine(void)
         MUST(sh_load_relaxed(round.state) == SH_CELL_HELD);
         char *p = sh_cache_take(SH_KIND_EXPLICIT, size);
         MUST((uintptr_t)p == round.cell && p > last && span_of(p) == span);
-        MUST(
-            round.state == state_of(p) && sh_load_relaxed(round.state) == SH_CELL_LIVE);
+        MUST(round.state == byte_of(p) && sh_load_relaxed(round.state) == SH_CELL_LIVE);
         last = p;
     }
     MUST(!sh_cache_take(SH_KIND_EXPLICIT, size));
@@ -183,7 +125,7 @@ static void set_and_clear(void)
     MUST(cell < 64);
     MUST(sh_cache_give(p[3]));
     MUST(bin_of(SH_KIND_EXPLICIT, SIZE)->top == top + 1);
-    MUST(top[1].cell == (uintptr_t)p[3] && top[1].state == state_of(p[3]));
+    MUST(top[1].cell == (uintptr_t)p[3] && top[1].state == byte_of(p[3]));
     MUST(!sh_cache_give(p[3])); /* free already */
     MUST(!sh_cache_give((char *)p[4] + 16));
     MUST(!sh_cache_give(NULL) && !sh_cache_give(&live));

@@ -13,9 +13,8 @@
 
 #include <cmocka.h>
 
-#include "heaps/cache.h"
-#include "heaps/page_map.h"
 #include "heaps/run.h"
+#include "tests/caches.h"
 #include "tests/spans.h"
 
 /* All of the heap: malloc is the C library's here, and the heap does not grow. */
@@ -83,56 +82,6 @@ static void give(void *p, size_t size)
 
 /* ---- Looking ---- */
 
-static struct sh_cache *cache(void)
-{
-    return sh_tls.self->cache;
-}
-
-static struct sh_bin *bin_of(enum sh_kind kind, size_t size)
-{
-    return &cache()->bins[kind][sh_size_class_of(size)];
-}
-
-static struct sh_depot *depot_of(enum sh_kind kind, size_t size)
-{
-    return &cache()->depots[kind][sh_size_class_of(size)];
-}
-
-static size_t rounds(enum sh_kind kind, size_t size)
-{
-    /* A bin that was not used yet is as the empty cache's. */
-    struct sh_bin *bin = bin_of(kind, size), *unused = &sh_empty_cache.bins[0][0];
-    return bin->top == unused->top
-               ? 0
-               : (size_t)(bin->top - depot_of(kind, size)->magazine);
-}
-
-static size_t limit(enum sh_kind kind, size_t size)
-{
-    return (size_t)(bin_of(kind, size)->limit - depot_of(kind, size)->magazine);
-}
-
-static struct sh_span *span_of(const void *p)
-{
-    struct sh_span *span = sh_page_map_lookup((uintptr_t)p);
-    MUST(span);
-    return span;
-}
-
-static uint8_t state_of(const void *p)
-{
-    struct sh_span *span = span_of(p);
-    return sh_cell_state(span, sh_span_cell_of(span, (uintptr_t)p));
-}
-
-static void unload(enum sh_kind kind, size_t size, size_t keep)
-{
-    sh_critical_enter();
-    sh_cache_unload(cache(), kind, sh_size_class_of(size), keep);
-    sh_cache_give_back(sh_cache_detach_dead(cache()));
-    sh_critical_leave();
-}
-
 static void check_round(struct sh_round *bottom, struct sh_round *round)
 {
     struct sh_span *span = span_of((void *)round->cell);
@@ -175,19 +124,6 @@ static void check(enum sh_kind kind, size_t size)
     sh_lock_release(&sh_heap_lock);
     sh_critical_leave();
     MUST(held == rounds(kind, size));
-}
-
-/* Runs it in a new thread. */
-static void *routine(void *test)
-{
-    take_cache();
-    (*(void (**)(void))test)();
-    return NULL;
-}
-
-static void with_fresh_cache(void (*test)(void))
-{
-    in_thread(routine, &test);
 }
 
 /* ---- One magazine ---- */

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "heaps/remote.h"
 #include "heaps/sweep.h"
 #include "heaps/tables.h"
 #include "tests/spans.h"
@@ -85,6 +86,7 @@ static void the_dead_are_dead_before_the_sweep(void **unused)
     span->marks[0] = 0x5a;
     sh_cell_set(span, 1, SH_CELL_REMOTE);
     sh_cell_set(span, 3, SH_CELL_REMOTE);
+    sh_or_relaxed(&span->remote_words, (uint64_t)1);
     assert_int_equal(sh_span_live(span, 0), 0xf5);
     make_due(span);
     assert_int_equal(sh_span_live(span, 0), 0x50);
@@ -120,7 +122,7 @@ static void no_cell_stays_none(void **unused)
     sh_run_give(span);
 }
 
-/* A marked cell that was freed remotely is free, named to the owner or not yet. */
+/* A marked cell that was freed remotely is free once it was named to the owner. */
 static void remote_frees_are_taken(void **unused)
 {
     struct sh_span *span = small_span(SH_KIND_SCAN, 64);
@@ -136,9 +138,13 @@ static void remote_frees_are_taken(void **unused)
     for (uint32_t cell = 0; cell < 100; cell++)
         assert_int_equal(is_handed_out(span, cell), cell != 5 && cell != 70);
     assert_int_equal(sh_cell_state(span, 5), SH_CELL_FREE);
-    assert_int_equal(sh_cell_state(span, 70), SH_CELL_FREE);
+    assert_int_equal(sh_cell_state(span, 70), SH_CELL_REMOTE);
     assert_int_equal(sh_load_relaxed(&span->remote_words), 0);
-    assert_int_equal(span->used, 98);
+    assert_int_equal(span->used, 99);
+    sh_or_relaxed(&span->remote_words, (uint64_t)2);
+    assert_int_equal(sh_remote_take(span), 1);
+    assert_int_equal(sh_cell_state(span, 70), SH_CELL_FREE);
+    span->used--;
     sh_span_valid(span);
     sh_run_give(span);
 }
@@ -227,9 +233,7 @@ static void what_was_freed_since_stays_held(void **unused)
     sh_cache_unload(&cache, SH_KIND_LEAF, c, 0);
     clear_marks(span);
     make_due(span);
-    /* As sh_cache_give does. */
     assert_true(sh_bin_put(bin, p, &span->states[0]));
-    sh_cell_set(span, 0, SH_CELL_HELD);
     sh_span_sweep(span);
     assert_int_equal(span->used, 1);
     assert_int_equal(sh_cell_state(span, 0), SH_CELL_HELD);
