@@ -281,11 +281,25 @@ static void make_room(struct sh_cache *cache, enum sh_kind kind, unsigned c)
     sh_cache_unload(cache, kind, c, (size_t)(bin->limit - depot->magazine) / 2);
 }
 
-void sh_cache_free_own(struct sh_cache *cache, struct sh_span *span, uint32_t cell)
+void sh_cache_overflow(struct sh_cache *cache, enum sh_kind kind, unsigned class_index)
 {
+    struct sh_depot *depot = &cache->depots[kind][class_index];
+    struct sh_bin *bin = &cache->bins[kind][class_index];
+    if (!has_magazine(bin) || ++depot->overflows % OVERFLOWS_TO_HALVE)
+        return;
+    set_limit(depot, bin, class_index);
+    sh_cache_unload(
+        cache, kind, class_index, (size_t)(bin->limit - depot->magazine) / 2);
+}
+
+bool sh_cache_free_own(struct sh_cache *cache, struct sh_span *span, uint32_t cell)
+{
+    uint8_t state = SH_CELL_LIVE;
     make_room(cache, span->kind, span->class_index);
-    sh_cell_set(span, cell, SH_CELL_FREE);
+    if (!sh_cas_seq_cst(&span->states[cell], &state, (uint8_t)SH_CELL_FREE))
+        return false;
     release_cells(cache, span, 1);
+    return true;
 }
 
 /* Cells side by side, as in a fresh word, are quicker. */
@@ -541,10 +555,24 @@ static bool use_current(struct sh_cache *cache, enum sh_kind kind, unsigned c)
     return false;
 }
 
-/* What others freed is looked at only now, so that much comes at once. */
+/* What others freed is looked at when the current span is full, so that much comes at
+ * once; but after so many refills in any case, for it may be whole spans. */
+#define PATIENCE 16
+
+static bool is_overdue(struct sh_cache *cache)
+{
+    return sh_load_relaxed(&cache->inbox) && ++cache->passed_over > PATIENCE;
+}
+
+static void drain(struct sh_cache *cache)
+{
+    cache->passed_over = 0;
+    sh_remote_drain(cache);
+}
+
 static bool use_other(struct sh_cache *cache, enum sh_kind kind, unsigned c)
 {
-    sh_remote_drain(cache);
+    drain(cache);
     return use_available(cache, kind, c) || use_adopted(cache, kind, c);
 }
 
@@ -563,7 +591,8 @@ void *sh_cache_reload(struct sh_cache *cache, enum sh_kind kind, unsigned class_
     struct sh_depot *depot = &cache->depots[kind][class_index];
     struct sh_bin *bin = &cache->bins[kind][class_index];
     drop_twice_freed(bin);
-    if (!bin->top->cell && (!depot->current || !load(cache, depot, bin)))
+    if (!bin->top->cell &&
+        (!depot->current || is_overdue(cache) || !load(cache, depot, bin)))
         return NULL;
     if (depot->overflows) {
         depot->overflows = 0;
@@ -585,6 +614,8 @@ void *sh_cache_refill(
         set_limit(depot, bin, class_index);
     else if (!take_magazine(cache, kind, class_index))
         return NULL;
+    if (is_overdue(cache))
+        drain(cache);
     refresh_lists(cache, kind, class_index);
     if (!use_current(cache, kind, class_index) &&
         !use_other(cache, kind, class_index) &&
@@ -645,6 +676,7 @@ void sh_cache_init(struct sh_cache *cache)
     memset(cache->in_use, 0, sizeof cache->in_use);
     cache->dead = NULL;
     cache->taken = 0;
+    cache->passed_over = 0;
     cache->lost = false;
 }
 
@@ -717,7 +749,7 @@ static void unlink_from(struct sh_cache **list, struct sh_cache *cache)
     *list = cache->next;
 }
 
-/* Hands the spans of an idle cache to the shared one. */
+/* Hands the spans of an idle cache to the shared one; returns those that are empty. */
 static struct sh_span *dissolve(struct sh_cache *cache)
 {
     unlink_from(&idle, cache);
@@ -728,7 +760,7 @@ static struct sh_span *dissolve(struct sh_cache *cache)
     sh_remote_pass_on(cache);
     cache->next = retired;
     retired = cache;
-    return sh_cache_detach_dead(cache);
+    return joined(sh_cache_detach_dead(cache), sh_cache_detach_dead(&sh_shared_cache));
 }
 
 static struct sh_cache *longest_idle(void)

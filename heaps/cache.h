@@ -84,6 +84,8 @@ struct sh_cache {
     bool lost;                                      /* a fork left it as it was */
     struct sh_span *dead; /* empty spans, by `next`, to be given back without a lock */
     size_t taken; /* bytes of collected kinds handed out, not yet told to the pacer */
+    uint32_t
+        passed_over; /* refills that left the inbox as it was, since it was drained */
     struct sh_cache *next; /* of all caches in use, under SH_RANK_SHARED */
     SH_ALIGNED(SH_CACHE_LINE) _Atomic(struct sh_span *) inbox;
 };
@@ -197,8 +199,13 @@ void *sh_cache_refill(
 /* The quick way, for a kind that is never swept: from the current span, or NULL. */
 void *sh_cache_reload(struct sh_cache *cache, enum sh_kind kind, unsigned class_index);
 
-/* Frees the live cell, of which the cache is the owner. */
-void sh_cache_free_own(struct sh_cache *cache, struct sh_span *span, uint32_t cell);
+/* Frees the live cell, of which the cache is the owner; false: another thread freed it
+ * just now. */
+bool sh_cache_free_own(struct sh_cache *cache, struct sh_span *span, uint32_t cell);
+
+/* A cell of another cache's found the magazine full, and is to go home. When that happens
+ * again and again, the magazine shrinks and others go home too. */
+void sh_cache_overflow(struct sh_cache *cache, enum sh_kind kind, unsigned class_index);
 
 /* Takes back what others freed in the span, and puts it where it then belongs. */
 void sh_cache_take_back(struct sh_cache *cache, struct sh_span *span);

@@ -250,12 +250,16 @@ static void *try_alloc(const struct sh_request *request, bool last)
     return alloc_large(request);
 }
 
-/* What the thread keeps for its next allocations can be of use to this one. */
+/* What this thread keeps for its next allocations, and threads that ended kept for
+ * others, can be of use to this one. */
 static void put_away(void)
 {
     struct sh_cache *cache = enter_cache();
     sh_cache_put_away(cache);
     leave_cache(cache);
+    sh_critical_enter();
+    sh_cache_give_back(sh_cache_dissolve_idle());
+    sh_critical_leave();
 }
 
 /* Pages that a new area needs to serve the request. */
@@ -396,10 +400,10 @@ SH_INLINE bool free_cell(struct sh_cell cell)
     struct sh_cache *owner = sh_span_owner(span);
     if (SH_LIKELY(!owner || owner != own_cache()))
         return sh_remote_free(span, cell.index);
-    sh_cache_free_own(owner, span, cell.index);
+    bool freed = sh_cache_free_own(owner, span, cell.index);
     if (SH_UNLIKELY(owner->dead != NULL))
         sh_cache_give_back(sh_cache_detach_dead(owner));
-    return true;
+    return freed;
 }
 
 /* The cell's rare bits go before it does; weak references hear of it while it is

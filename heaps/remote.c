@@ -103,6 +103,20 @@ static bool keep(struct sh_bin *bin, struct sh_span *span, uint32_t cell, void *
     return true;
 }
 
+/* There is no room for it, or it is small. */
+static bool send_home(struct sh_span *span, uint32_t cell)
+{
+    struct sh_cache *cache = sh_my_cache;
+    sh_critical_enter();
+    if (span->cell_size >= KEPT_BYTES)
+        sh_cache_overflow(cache, span->kind, span->class_index);
+    bool freed = free_remotely(span, cell);
+    if (SH_UNLIKELY(cache->dead != NULL))
+        sh_cache_give_back(sh_cache_detach_dead(cache));
+    sh_critical_leave();
+    return freed;
+}
+
 bool sh_remote_give(void *p)
 {
     struct sh_span *span = sh_page_map_lookup((uintptr_t)p);
@@ -118,13 +132,10 @@ bool sh_remote_give(void *p)
     struct sh_bin *bin =
         (struct sh_bin *)(void *)((char *)sh_my_cache + span->bin_offset);
     bool freed;
-    if (span->cell_size >= KEPT_BYTES && bin->top != bin->limit) {
+    if (span->cell_size >= KEPT_BYTES && bin->top != bin->limit)
         freed = keep(bin, span, cell, p);
-    } else {
-        sh_critical_enter();
-        freed = free_remotely(span, cell);
-        sh_critical_leave();
-    }
+    else
+        freed = send_home(span, cell);
     SH_KEEP(p);
     return freed;
 }
