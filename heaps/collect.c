@@ -15,6 +15,7 @@
 #include "heaps/callback.h"
 #include "heaps/heap.h"
 #include "heaps/mark.h"
+#include "heaps/memcheck.h"
 #include "heaps/pace.h"
 #include "heaps/remote.h"
 #include "heaps/run.h"
@@ -256,6 +257,7 @@ void sh_collect_start(void)
     }
     sh_cache_select(self);
     prepare();
+    sh_memcheck_scan_begin();
     sh_scan_stopped_threads(mark_range, &collection.marker);
 }
 
@@ -287,6 +289,7 @@ void sh_collect_end(void)
     lock_heap();
     mark_inner_roots(&collection.marker);
     sh_callback_gather(&collection.marker);
+    sh_memcheck_scan_end(&collection, sizeof collection);
     end_epoch();
     unlock_heap();
     resume();
@@ -328,9 +331,11 @@ static void collect_without_roots(bool gather)
     sh_world_stop();
     prepare();
     lock_heap();
+    sh_memcheck_scan_begin();
     sh_callback_mark_queued(&collection.marker);
     if (gather)
         sh_callback_gather(&collection.marker);
+    sh_memcheck_scan_end(&collection, sizeof collection);
     end_epoch();
     unlock_heap();
     resume();

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "heaps/cache.h"
+#include "heaps/memcheck.h"
 #include "heaps/run.h"
 #include "lib/options.h"
 
@@ -20,7 +21,8 @@ static _Atomic int freed_byte = NOTHING;
 
 static bool anything(void)
 {
-    return sh_load_relaxed(&clears) || sh_load_relaxed(&new_byte) != NOTHING ||
+    return sh_memcheck_on() || sh_load_relaxed(&clears) ||
+           sh_load_relaxed(&new_byte) != NOTHING ||
            sh_load_relaxed(&freed_byte) != NOTHING;
 }
 

@@ -20,6 +20,7 @@
 #include "heaps/fill.h"
 #include "heaps/fork.h"
 #include "heaps/huge.h"
+#include "heaps/memcheck.h"
 #include "heaps/misuse.h"
 #include "heaps/pace.h"
 #include "heaps/purge.h"
@@ -89,6 +90,7 @@ static void init_once(void)
     bool first = !sh_load_relaxed(&ready);
     if (first) {
         sh_options = options;
+        sh_memcheck_init();
         sh_fill_init();
         sh_size_class_init();
         sh_registry_set_hooks(&hooks);
@@ -314,8 +316,19 @@ static void *alloc(const struct sh_request *request)
     return p;
 }
 
+static SH_COLD void *alloc_checked(const struct sh_request *request)
+{
+    struct sh_request wider;
+    if (!sh_memcheck_widen(request, &wider))
+        return NULL;
+    void *cell = alloc(&wider);
+    return cell ? sh_memcheck_new(request, cell) : NULL;
+}
+
 static SH_COLD void *alloc_filled(const struct sh_request *request)
 {
+    if (sh_memcheck_on())
+        return alloc_checked(request);
     struct sh_request filled = *request;
     filled.zero |= sh_fill_clears();
     void *p = alloc(&filled);
@@ -345,7 +358,7 @@ SH_INLINE enum sh_found find(const void *p, struct sh_cell *cell)
     if (span->reciprocal == 0)
         exact = address == span->base;
     *cell = (struct sh_cell){.span = span, .index = index};
-    if (!exact)
+    if (!exact && !(sh_memcheck_on() && sh_memcheck_begins(p, *cell)))
         return SH_FOUND_INTERIOR;
     return sh_cell_is_live(span, index) ? SH_FOUND_LIVE : SH_FOUND_DEAD;
 }
@@ -365,10 +378,17 @@ SH_INLINE bool find_live(const void *p, const char *call, struct sh_cell *cell)
     return false;
 }
 
+static size_t usable(struct sh_cell cell)
+{
+    if (sh_memcheck_on() && cell.span->kind == SH_KIND_EXPLICIT)
+        return sh_memcheck_bytes(cell);
+    return cell.span->cell_size;
+}
+
 size_t sh_heap_usable(const void *p, const char *call)
 {
     struct sh_cell cell;
-    size_t bytes = find_live(p, call, &cell) ? cell.span->cell_size : 0;
+    size_t bytes = find_live(p, call, &cell) ? usable(cell) : 0;
     SH_KEEP(p);
     return bytes;
 }
@@ -422,6 +442,10 @@ static SH_NOINLINE void clear_tables(void *p, struct sh_cell cell)
 void sh_heap_free(void *p, const char *call)
 {
     struct sh_cell cell;
+    if (sh_memcheck_on() && find(p, &cell) != SH_FOUND_LIVE) {
+        sh_memcheck_misused(p);
+        return;
+    }
     if (SH_UNLIKELY(!find_live(p, call, &cell)))
         return;
     if (SH_UNLIKELY(cell.span->pinned)) {
@@ -430,7 +454,9 @@ void sh_heap_free(void *p, const char *call)
     }
     if (SH_UNLIKELY(sh_load_relaxed(&cell.span->owner) & SH_OWNER_SLOW))
         clear_tables(p, cell);
-    if (SH_UNLIKELY(sh_load_relaxed(&sh_fill_on)))
+    if (sh_memcheck_on())
+        sh_memcheck_freed(p, cell);
+    else if (SH_UNLIKELY(sh_load_relaxed(&sh_fill_on)))
         sh_fill_freed(p, cell.span->cell_size);
     sh_critical_enter();
     bool freed = free_cell(cell);
@@ -477,6 +503,8 @@ static void *resize_pages(struct sh_span *span, size_t n, bool allow_move)
     if (span->cell_size <= old)
         return p;
     size_t more = span->cell_size - old;
+    if (sh_memcheck_on())
+        sh_memcheck_open((char *)p + old, more);
     if (span->kind == SH_KIND_SCAN && span->state == SH_SPAN_LARGE)
         memset((char *)p + old, 0, more);
     else if (span->kind != SH_KIND_SCAN && SH_UNLIKELY(sh_load_relaxed(&sh_fill_on)))
@@ -517,6 +545,21 @@ static void *resize_by_copy(struct sh_cell cell, void *p, size_t n, const char *
     return q;
 }
 
+/* Always somewhere else, so that who keeps the old address is found out. */
+static void *resize_checked(struct sh_cell cell, void *p, size_t n, bool allow_move)
+{
+    size_t old = sh_memcheck_bytes(cell);
+    struct sh_request request = {.bytes = n, .kind = SH_KIND_EXPLICIT};
+    if (!allow_move)
+        return n <= old ? p : NULL;
+    void *q = sh_heap_alloc(&request);
+    if (!q)
+        return NULL;
+    memcpy(q, p, sh_min(old, n));
+    sh_heap_free(p, "realloc");
+    return q;
+}
+
 void *sh_heap_resize(void *p, size_t n, bool allow_move, const char *call)
 {
     int saved = errno;
@@ -535,6 +578,8 @@ void *sh_heap_resize(void *p, size_t n, bool allow_move, const char *call)
         errno = ENOMEM;
         return NULL;
     }
+    if (sh_memcheck_on() && span->kind == SH_KIND_EXPLICIT)
+        return resize_checked(cell, p, n, allow_move);
     if (fits_well(span, n, allow_move))
         return p;
     if (span->state != SH_SPAN_SMALL && (!allow_move || n > SH_SMALL_MAX)) {

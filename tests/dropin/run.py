@@ -160,6 +160,80 @@ def setuid():
         assert said == b"", said
 
 
+# ---- Tools that look on ----
+
+OURS_STAYS = "--soname-synonyms=somalloc=nouserintercepts"
+
+# What memcheck says of each mistake, by the program's function.
+FOUND = {
+    "uninitialised": r"depends on uninitialised.*\n.* uninitialised \(",
+    "after_free": r"Invalid read of size 4\n.* after_free \((.*\n)*.* inside a block of size 40 free'd",
+    "overrun": r"Invalid write(.*\n)*?.*0 bytes after a block of size 1 alloc'd",
+    "underrun": r"Invalid read(.*\n)*?.*1 bytes before a block of size 80 alloc'd",
+    "leak": r"1,234 bytes in 1 blocks are definitely lost(.*\n)*?.* leak \(",
+    "double_free": r"Invalid free\(\)(.*\n)*?.* inside a block of size 10 free'd",
+    "foreign_free": r"Invalid free\(\)(.*\n)*?.* foreign_free \(",
+}
+
+
+def valgrind(*words, status=0, env=None):
+    words = ["valgrind", "-q", "--leak-check=full", "--error-exitcode=9", *words]
+    return run(words, env, status).decode()
+
+
+def memcheck():
+    if not shutil.which("valgrind"):
+        raise Skip("there is no valgrind")
+    program = FILES["memcheck"]
+    for ours in (False, True) if FILES["has_memcheck"].endswith("1") else (False,):
+        # Without the option valgrind puts its own malloc in place of ours.
+        option = [OURS_STAYS] if ours else ["--num-callers=12"]
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            said = dict(zip(FOUND, pool.map(
+                lambda name: valgrind(*option, program, name, status=9), FOUND)))
+        for name, pattern in FOUND.items():
+            assert re.search(pattern, said[name]), (name, said[name])
+        # One of each size: small, large, of a page and more.
+        said = run(["valgrind", *option, program, "overrun"])
+        assert b"ERROR SUMMARY: 6 errors" in said, said
+    said = valgrind("--leak-check=no", program, "collect")
+    assert FILES["has_memcheck"].endswith("0") or OURS_STAYS in said, said
+    if FILES["has_memcheck"].endswith("1"):
+        assert valgrind(OURS_STAYS, program, "clean") == "clean\n"
+    # Other tools see the fast paths.
+    said = run(["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", OURS_STAYS,
+                "true"], PRELOADED)
+    assert b"Collected" in said, said
+
+
+def asan():
+    """The sanitizer's malloc wins, or it says what is wrong."""
+    source = pathlib.Path(__file__).with_name("memcheck.c")
+    include = pathlib.Path(__file__).parents[2] / "lib/include"
+    tried = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for compiler in "gcc", "clang":
+            program = f"{folder}/{compiler}"
+            words = [compiler, "-g", "-w", "-fno-builtin", "-fsanitize=address", f"-I{include}", source,
+                     "-o", program, FILES["so"], "-Wl,-rpath," + os.path.dirname(FILES["so"])]
+            if not shutil.which(compiler) or run(words, status=None) or not os.path.exists(program):
+                SKIPPED.append(compiler + " has no AddressSanitizer here")
+                continue
+            tried += 1
+            env = CLEAN | {"ASAN_OPTIONS": "detect_leaks=0"}
+            for mistake, name in (("heap-buffer-overflow", "overrun"),
+                                  ("heap-use-after-free", "after_free"),
+                                  ("double-free", "double_free")):
+                said = run([program, name], env, status=None).decode()
+                assert f"AddressSanitizer: {mistake}" in said or mistake in said, said
+            run([program, "collect"], env)
+            # Preloaded before a runtime that is a library of its own, it is refused.
+            said = run([program, "collect"], env | {"LD_PRELOAD": FILES["so"]}, status=None)
+            assert b"ASan runtime does not come first" in said or compiler == "clang", said
+    if not tried:
+        raise Skip("no compiler has AddressSanitizer here")
+
+
 # ---- Real programs ----
 
 
@@ -289,7 +363,7 @@ def programs():
 
 
 TESTS = {f.__name__: f for f in (
-    preloaded, linked, static, loaded_late, group_limit, setuid, programs)}
+    preloaded, linked, static, loaded_late, group_limit, setuid, memcheck, asan, programs)}
 
 
 def main():
