@@ -17,9 +17,9 @@
  *            top == limit? slow; state = HELD; barrier; *++top = {p, &state}
  *
  * The states alone say what is handed out, with no look at any bin. Only the owner
- * changes them, but for LIVE to REMOTE: so other threads free, and tell the owner
- * through its inbox (heaps/remote.h), or keep the cell in their own magazine, from LIVE
- * to HELD by compare-and-swap. Should the owner and another thread free one cell in the
+ * changes them, but for what others free, by compare-and-swap: from LIVE to REMOTE, and
+ * they tell the owner through its inbox (heaps/remote.h); or from LIVE to HELD, and they
+ * keep the cell in their own magazine, to be handed out there. Should the owner and another thread free one cell in the
  * same instant, a double free, both may get a round of it; so malloc asks whether the
  * cell is still HELD, and who hands it out or unloads it second says so.
  *

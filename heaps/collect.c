@@ -95,9 +95,10 @@ static void unlock_heap(void)
 }
 
 /*
- * Inboxes are left alone: to take another thread's cells back while it stands in the
- * middle of a fast path could be undone by its late store, and malloc'd cells have no
- * sweep to mend that. What is live is exact without.
+ * Inboxes are left alone. They could be emptied: a stopped thread's late store changes
+ * the state of the one cell that it is handing out or freeing, never of a REMOTE one. But
+ * what is live is exact without, the pause is the shorter, and lists stay their owner's.
+ * Spans of collected kinds that are still due are swept, which takes theirs.
  */
 static void prepare(void)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The span descriptor, and what its bit tables say of a cell.
+ * The span descriptor, and what its tables say of a cell.
  *
  *   pages    [ cell 0 | cell 1 | ... | cell n-1 | rest ]      in an area
  *
@@ -10,15 +10,17 @@
  *     marks    a bit a cell, 64 a word
  *
  *   state    who has the cell: enum sh_cell_state         written by the owner; by anyone
- *                                                         from LIVE to REMOTE
+ *                                                         from LIVE to HELD or REMOTE; by
+ *                                                         who holds it
  *   mark     reached in the last collection               written with the world stopped
  *   final    has a finaliser · weak  weakly referenced         atomic OR and AND; rare
  *
  *            refill           malloc            free by another thread
- *      FREE ---------> HELD ----------> LIVE ------------------------> REMOTE
- *        ^              ^ \    free      |                                |
- *        |       unload |  `------------'                                 |
- *        `--------------'<------------------------------------------------' taken back
+ *      FREE ---------> HELD <---------> LIVE ------------------------> REMOTE
+ *        ^              | |     free                                   ^  |
+ *        |       unload | | unload, of a cell of another's span        |  |
+ *        |<-------------' `--------------------------------------------'  |
+ *        `----------------------------------------------------------------' taken back
  *
  * A cell is live when its state says so: exact at any time, with no look at any cache. A
  * byte is stored by one thread at a time without reading its neighbours, so that no
@@ -72,7 +74,7 @@ enum sh_span_list {
 
 enum sh_cell_state {
     SH_CELL_FREE,   /* in its span */
-    SH_CELL_HELD,   /* free, in its owner's magazine */
+    SH_CELL_HELD,   /* free, in somebody's magazine */
     SH_CELL_LIVE,   /* handed out */
     SH_CELL_REMOTE, /* freed by another thread, not yet taken back */
     SH_CELL_NONE,   /* no cell */

@@ -2,9 +2,9 @@
 /*
  * Sweeping: what a collection did not reach is free.
  *
- * A span of a collected kind is swept by its owner before anything is handed out of it
- * again: what is live and has no mark is free; what is left over is done when the next collection
- * begins. Until then a cell that the collection did not reach counts as dead
+ * A span of a collected kind is swept by its owner before anything is loaded from it
+ * again: what is live and has no mark is free; what is left over is done when the next
+ * collection begins. Until then a cell that the collection did not reach counts as dead
  * (sh_span_live). No locks: the owner in a critical section, or the world stopped.
  */
 #ifndef SH_HEAPS_SWEEP_H
