@@ -196,9 +196,9 @@ def memcheck():
         # One of each size: small, large, of a page and more.
         said = run(["valgrind", *option, program, "overrun"])
         assert b"ERROR SUMMARY: 6 errors" in said, said
-    said = valgrind("--leak-check=no", program, "collect")
-    assert FILES["has_memcheck"].endswith("0") or OURS_STAYS in said, said
     if FILES["has_memcheck"].endswith("1"):
+        said = valgrind("--leak-check=no", program, "collect")
+        assert OURS_STAYS in said, said
         assert valgrind(OURS_STAYS, program, "clean") == "clean\n"
     # Other tools see the fast paths.
     said = run(["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", OURS_STAYS,
