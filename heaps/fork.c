@@ -20,13 +20,12 @@ void sh_heap_fork_parent(void)
     sh_lock_release(&sh_shared_lock);
 }
 
-void sh_heap_fork_child(struct sh_thread *gone)
+void sh_heap_fork_child(void)
 {
     sh_lock_reset(&sh_heap_lock);
     sh_lock_reset(&sh_callback_lock);
     sh_lock_reset(&sh_shared_lock);
     sh_cache_fork_child(sh_tls.self ? sh_tls.self->cache : NULL);
-    (void)gone; /* their caches are among all caches */
     sh_cache_give_back(sh_cache_detach_dead(&sh_shared_cache));
     if (sh_tls.self && sh_tls.self->cache)
         sh_cache_give_back(sh_cache_detach_dead(sh_tls.self->cache));

@@ -3,10 +3,8 @@
 #ifndef SH_HEAPS_FORK_H
 #define SH_HEAPS_FORK_H
 
-#include "threads/thread.h"
-
 void sh_heap_fork_prepare(void);
 void sh_heap_fork_parent(void);
-void sh_heap_fork_child(struct sh_thread *gone);
+void sh_heap_fork_child(void);
 
 #endif /* SH_HEAPS_FORK_H */

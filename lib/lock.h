@@ -17,7 +17,6 @@
 
 enum sh_rank {
     SH_RANK_FORK = 1, /* threads/fork.c: one fork at a time */
-    SH_RANK_GC,       /* threads/gc_mutex.c: the state of the GC mutex */
     SH_RANK_REGISTRY, /* threads/registry.c: the list of threads */
     SH_RANK_ROOTS,    /* threads/static_roots.c: root ranges */
     SH_RANK_SHARED,   /* heaps/cache.c: the shared cache */

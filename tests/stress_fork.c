@@ -2,14 +2,11 @@
 /*
  * Eight threads allocate, free across threads, end and are born, another collects, and
  * two fork all the while; each child uses its heap, and verifies what it inherited.
- *
- *   STRESS_SECONDS   how long (5)
- *   STRESS_SEED      what to begin with (the clock)
  */
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "tests/heap.h"
+#include "tests/stress.h"
 
 #define THREADS 8
 #define SLOTS 512
@@ -26,8 +23,6 @@ struct slot {
 };
 
 static struct slot slots[SLOTS];
-static _Atomic bool over;
-static _Atomic uint64_t seeds;
 static _Atomic size_t deeds, forks, collections;
 
 static void verify(const struct object *object)
@@ -64,11 +59,6 @@ static void use_slot(struct random *random)
     sh_add_relaxed(&deeds, 1u);
 }
 
-static uint64_t next_seed(void)
-{
-    return sh_add_relaxed(&seeds, 0x9e3779b97f4a7c15u) | 1;
-}
-
 static void *live(void *unused)
 {
     struct random random = {.state = next_seed()};
@@ -80,8 +70,7 @@ static void *live(void *unused)
 
 static void *beget(void *unused)
 {
-    while (!sh_load_relaxed(&over))
-        in_thread(live, NULL);
+    have_threads(live);
     return NULL;
 }
 
@@ -135,19 +124,9 @@ static void *beget_children(void *unused)
     return NULL;
 }
 
-static uint64_t setting(const char *name, uint64_t otherwise)
-{
-    const char *text = getenv(name);
-    return text ? strtoull(text, NULL, 0) : otherwise;
-}
-
 int main(void)
 {
-    uint64_t seed = setting("STRESS_SEED", sh_os_now_ns());
-    uint64_t seconds = setting("STRESS_SECONDS", 5);
-    printf("STRESS_SEED=%llu\n", (unsigned long long)seed);
-    fflush(stdout);
-    seeds = seed;
+    uint64_t seconds = begin_stress();
     pthread_t threads[THREADS], collector = start(collect, NULL);
     pthread_t parents[2] = {start(beget_children, NULL), start(beget_children, NULL)};
     for (size_t i = 0; i < THREADS; i++)

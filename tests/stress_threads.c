@@ -4,15 +4,12 @@
  * threads, drop, end and are born, while one thread collects in a loop and another
  * verifies what is live.
  *
- *   STRESS_SECONDS   how long (5)
- *   STRESS_SEED      what to begin with (the clock)
- *
  * Objects lie in slots, each under a lock of its own, half of them in static data and
  * half in malloc'd memory; every thread has some more on its stack and in thread-local
  * storage. An object says of itself how large it is and what it is filled with, and may
  * begin a chain of others; whoever meets it verifies it.
  */
-#include "tests/heap.h"
+#include "tests/stress.h"
 
 #include <errno.h>
 
@@ -259,8 +256,6 @@ static void use_slot(struct random *random, struct slot *slot)
 
 /* ---- The threads ---- */
 
-static _Atomic bool over;
-static _Atomic uint64_t seeds;
 static SH_TLS struct object *of_thread[4];
 
 static void use_own(struct random *random, struct object **own, size_t count)
@@ -286,7 +281,7 @@ static void use_lock(struct random *random)
 
 static void *live(void *unused)
 {
-    struct random random = {.state = sh_add_relaxed(&seeds, 0x9e3779b97f4a7c15u) | 1};
+    struct random random = {.state = next_seed()};
     struct object *own[4] = {NULL, NULL, NULL, NULL};
     /* Where pthread_create is not ours, it holds pointers before it allocates. */
     MUST(gc_thread_register() == 0);
@@ -319,11 +314,9 @@ static void *live(void *unused)
     return NULL;
 }
 
-/* Waits for one thread and has the next. */
 static void *beget(void *unused)
 {
-    while (!sh_load_relaxed(&over))
-        in_thread(live, NULL);
+    have_threads(live);
     return NULL;
 }
 
@@ -353,12 +346,6 @@ static void *check(void *unused)
 
 /* ---- The run ---- */
 
-static uint64_t setting(const char *name, uint64_t otherwise)
-{
-    const char *text = getenv(name);
-    return text ? strtoull(text, NULL, 0) : otherwise;
-}
-
 static void free_all_slots(void)
 {
     struct random random = {.state = 1};
@@ -371,11 +358,7 @@ static void free_all_slots(void)
 
 int main(void)
 {
-    uint64_t seed = setting("STRESS_SEED", sh_os_now_ns());
-    uint64_t seconds = setting("STRESS_SECONDS", 5);
-    printf("STRESS_SEED=%llu\n", (unsigned long long)seed);
-    fflush(stdout);
-    seeds = seed;
+    uint64_t seconds = begin_stress();
     malloced_slots = sh_calloc(SLOTS / 2, sizeof *malloced_slots);
     pthread_t threads[THREADS], collector = start(collect, NULL);
     pthread_t checker = start(check, NULL);

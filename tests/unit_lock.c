@@ -172,7 +172,7 @@ static void signals_do_not_let_in(void **unused)
 
 /* ---- Ranks: checks >= 2 ---- */
 
-static struct sh_lock low = SH_LOCK_INIT(SH_RANK_GC);
+static struct sh_lock low = SH_LOCK_INIT(SH_RANK_REGISTRY);
 static struct sh_lock middle = SH_LOCK_INIT(SH_RANK_ROOTS);
 static struct sh_lock high = SH_LOCK_INIT(SH_RANK_META);
 static struct sh_lock high_too = SH_LOCK_INIT(SH_RANK_META);
@@ -238,8 +238,8 @@ static void assert_rank_abort(
 static void falling_ranks_abort(void **unused)
 {
     need_rank_checks();
-    assert_rank_abort(fall, SH_RANK_GC, SH_RANK_ROOTS);
-    assert_rank_abort(fall_by_try, SH_RANK_GC, SH_RANK_ROOTS);
+    assert_rank_abort(fall, SH_RANK_REGISTRY, SH_RANK_ROOTS);
+    assert_rank_abort(fall_by_try, SH_RANK_REGISTRY, SH_RANK_ROOTS);
 }
 
 static void equal_ranks_abort(void **unused)

@@ -24,11 +24,10 @@ struct sh_thread_hooks {
     /* Around fork, in the forking thread, in a critical section; prepare takes the
      * heap's locks in rank order, parent releases them, child makes them free and
      * takes over what the threads that are no more left behind. The registry then
-     * holds only the forking thread (or none); `gone` is the list, by `next`, of the
-     * records of the others, freed after the hook returns. */
+     * holds only the forking thread (or none). */
     void (*fork_prepare)(void);
     void (*fork_parent)(void);
-    void (*fork_child)(struct sh_thread *gone);
+    void (*fork_child)(void);
     /* With the world stopped: whether the address lies in memory whose cells the heap
      * scans by itself. A coroutine's stack there is not scanned as a stack. NULL: no
      * address does. */
