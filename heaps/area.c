@@ -75,7 +75,7 @@ struct sh_area *sh_area_new(uintptr_t start, uintptr_t end)
     return area;
 }
 
-/* The granules at the ends of an area may be shared with another area. */
+/* The slots at the ends of an area may be shared with another area. */
 bool sh_area_map(uintptr_t start, uintptr_t end)
 {
     return sh_page_map_cover(start, (end - start) / SH_PAGE_SIZE) &&

@@ -509,7 +509,7 @@ static struct sh_span *new_span(enum sh_kind kind, unsigned c, bool tiny)
     struct sh_run_want want = {
         .pages = pages,
         .min_pages = pages,
-        .align = pages % SH_GRANULE_PAGES ? SH_PAGE_SIZE : SH_GRANULE_BYTES,
+        .align = pages % SH_SLOT_PAGES ? SH_PAGE_SIZE : SH_SLOT_BYTES,
         .cell_size = class->size,
         .kind = (uint8_t)kind,
         .state = SH_SPAN_SMALL,

@@ -25,12 +25,12 @@ static size_t bytes_to_add(size_t needed, size_t available)
     bytes = sh_min(bytes, sh_max(needed, LARGEST_BYTES));
     /* Where a limit is near, what else the program maps needs room, too. */
     bytes = sh_min(bytes, sh_max(needed, sh_max(available / 2, FIRST_BYTES)));
-    return sh_round_down(sh_min(bytes, available), SH_GRANULE_BYTES);
+    return sh_round_down(sh_min(bytes, available), SH_SLOT_BYTES);
 }
 
 static bool map_area(size_t bytes)
 {
-    uintptr_t start = (uintptr_t)sh_os_map(bytes, SH_GRANULE_BYTES);
+    uintptr_t start = (uintptr_t)sh_os_map(bytes, SH_SLOT_BYTES);
     if (!start)
         return false;
     if (sh_area_add(start, start + bytes, false) == 0)
@@ -42,7 +42,7 @@ static bool map_area(size_t bytes)
 bool sh_heap_grow(size_t pages, uint32_t seen)
 {
     size_t available = gc_get_max_new_split();
-    size_t needed = sh_round_up(pages * SH_PAGE_SIZE, SH_GRANULE_BYTES);
+    size_t needed = sh_round_up(pages * SH_PAGE_SIZE, SH_SLOT_BYTES);
     if (available < needed)
         return false;
     bool grown = true;

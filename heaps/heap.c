@@ -230,7 +230,7 @@ static void *alloc_large(const struct sh_request *request)
 
 static void *alloc_huge(const struct sh_request *request)
 {
-    size_t bytes = sh_round_up(request->bytes, SH_GRANULE_BYTES);
+    size_t bytes = sh_round_up(request->bytes, SH_SLOT_BYTES);
     if (gc_get_max_new_split() < bytes)
         return alloc_large(request);
     sh_critical_enter();
@@ -495,7 +495,7 @@ static void *resize_pages(struct sh_span *span, size_t n, bool allow_move)
     if (span->state == SH_SPAN_LARGE)
         done = sh_run_resize(span, pages_of(n));
     else if (allow_move && n >= SH_HUGE_MIN / 2)
-        done = sh_huge_resize(span, sh_round_up(n, SH_GRANULE_BYTES));
+        done = sh_huge_resize(span, sh_round_up(n, SH_SLOT_BYTES));
     void *p = (void *)span->base;
     sh_critical_leave();
     if (!done)

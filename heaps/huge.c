@@ -53,7 +53,7 @@ static void huge_setup(struct sh_span *span, struct sh_area *area, uint8_t kind)
 
 struct sh_span *sh_huge_map(size_t bytes, size_t align, uint8_t kind)
 {
-    align = sh_max(align, SH_GRANULE_BYTES);
+    align = sh_max(align, SH_SLOT_BYTES);
     uintptr_t start = (uintptr_t)sh_os_map(bytes, align);
     struct sh_area *area = start ? sh_area_new(start, start + bytes) : NULL;
     struct sh_span *span = area ? sh_span_new(1) : NULL;

@@ -12,7 +12,7 @@
 
 #include "heaps/span.h"
 
-/* `bytes` in whole granules; NULL: no memory. */
+/* `bytes` in whole slots of the page map; NULL: no memory. */
 struct sh_span *sh_huge_map(size_t bytes, size_t align, uint8_t kind);
 
 /* mremap; false: it stays as it was. The span's base may change. */

@@ -5,7 +5,7 @@
  *   root[address >> 31] --> leaf[(address >> 16) & 0x7fff] --> span
  *                                          | tagged: --> detail[(address >> 12) & 15]
  *
- * A granule of 64 KiB with one owner has a plain entry; where owners mix, a tagged one
+ * A slot of 64 KiB with one owner has a plain entry; where owners mix, a tagged one
  * leads to sixteen entries, one a page. Every page of every area has an entry: a span,
  * or a free run (heaps/run.h). Any 64-bit word may be looked up.
  *
@@ -25,11 +25,11 @@
 #include "lib/compiler.h"
 #include "lib/os.h"
 
-#define SH_GRANULE_SHIFT 16
-#define SH_GRANULE_BYTES ((size_t)1 << SH_GRANULE_SHIFT)
-#define SH_GRANULE_PAGES (SH_GRANULE_BYTES / SH_PAGE_SIZE)
+#define SH_SLOT_SHIFT 16
+#define SH_SLOT_BYTES ((size_t)1 << SH_SLOT_SHIFT)
+#define SH_SLOT_PAGES (SH_SLOT_BYTES / SH_PAGE_SIZE)
 #define SH_LEAF_SHIFT 31
-#define SH_LEAF_ENTRIES ((size_t)1 << (SH_LEAF_SHIFT - SH_GRANULE_SHIFT))
+#define SH_LEAF_ENTRIES ((size_t)1 << (SH_LEAF_SHIFT - SH_SLOT_SHIFT))
 #define SH_ROOT_ENTRIES ((size_t)1 << (SH_ADDRESS_BITS - SH_LEAF_SHIFT))
 
 #define SH_ENTRY_DETAIL ((uintptr_t)1)
@@ -48,11 +48,11 @@ SH_INLINE struct sh_span *sh_page_map_lookup(uintptr_t address)
     if (SH_UNLIKELY(!leaf))
         return NULL;
     uintptr_t entry =
-        sh_load_relaxed(&leaf[(address >> SH_GRANULE_SHIFT) & (SH_LEAF_ENTRIES - 1)]);
+        sh_load_relaxed(&leaf[(address >> SH_SLOT_SHIFT) & (SH_LEAF_ENTRIES - 1)]);
     if (SH_UNLIKELY(entry & SH_ENTRY_DETAIL)) {
         sh_map_entry *detail = (sh_map_entry *)(entry - SH_ENTRY_DETAIL);
-        entry = sh_load_relaxed(
-            &detail[(address >> SH_PAGE_SHIFT) & (SH_GRANULE_PAGES - 1)]);
+        entry =
+            sh_load_relaxed(&detail[(address >> SH_PAGE_SHIFT) & (SH_SLOT_PAGES - 1)]);
     }
     return (struct sh_span *)entry;
 }
@@ -67,7 +67,7 @@ bool sh_page_map_reserve(void);
 bool sh_page_map_split(uintptr_t address);
 
 /* Sets the entries of the pages from `start` on. Their leaves are there, and where
- * they begin or end inside a granule, it was split. */
+ * they begin or end inside a slot, it was split. */
 void sh_page_map_set(uintptr_t start, size_t pages, struct sh_span *span);
 
 #endif /* SH_HEAPS_PAGE_MAP_H */

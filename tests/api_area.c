@@ -252,7 +252,7 @@ static void init_again(void *unused)
     MUST(fill_with(64, NULL, 0) >= sizeof more * 9 / 10);
 }
 
-/* Many areas, in one granule of the page map even. */
+/* Many areas, in one slot of the page map even. */
 static void add_many(void *unused)
 {
     static SH_ALIGNED(4096) char more[2 << 20];

@@ -22,7 +22,7 @@
 static inline int give_area(size_t bytes)
 {
     sh_heap_init();
-    uintptr_t start = (uintptr_t)sh_os_map(bytes, SH_GRANULE_BYTES);
+    uintptr_t start = (uintptr_t)sh_os_map(bytes, SH_SLOT_BYTES);
     sh_critical_enter();
     int error = sh_area_add(start, start + bytes, true);
     sh_critical_leave();
@@ -43,13 +43,13 @@ static SH_UNUSED int leave(void **unused)
 
 #define SPAN_TEST(function) cmocka_unit_test_setup_teardown(function, enter, leave)
 
-/* A granule of cells, none handed out, without an owner. */
+/* A slot of cells, none handed out, without an owner. */
 static inline struct sh_span *small_span(enum sh_kind kind, size_t size)
 {
     unsigned c = sh_size_class_of(size);
-    struct sh_run_want want = {.pages = SH_GRANULE_PAGES,
-        .min_pages = SH_GRANULE_PAGES,
-        .align = SH_GRANULE_BYTES,
+    struct sh_run_want want = {.pages = SH_SLOT_PAGES,
+        .min_pages = SH_SLOT_PAGES,
+        .align = SH_SLOT_BYTES,
         .cell_size = sh_size_classes[c].size,
         .kind = (uint8_t)kind,
         .state = SH_SPAN_SMALL,

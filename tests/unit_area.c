@@ -27,7 +27,7 @@ static size_t total_pages(void)
 
 static uintptr_t map(size_t pages)
 {
-    return (uintptr_t)sh_os_map(pages * PAGE, SH_GRANULE_BYTES);
+    return (uintptr_t)sh_os_map(pages * PAGE, SH_SLOT_BYTES);
 }
 
 static bool is_mapped(uintptr_t at)

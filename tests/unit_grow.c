@@ -64,24 +64,24 @@ static void without_leave_it_does_not_grow(void **unused)
 {
     limit = 0;
     assert_false(sh_heap_grow(1, areas()));
-    /* A granule is the least that is mapped. */
-    limit = SH_GRANULE_BYTES - 1;
+    /* A slot is the least that is mapped. */
+    limit = SH_SLOT_BYTES - 1;
     assert_false(sh_heap_grow(1, areas()));
     assert_int_equal(total_bytes(), 0);
     assert_int_equal(sh_load_relaxed(&asked), 2);
-    limit = SH_GRANULE_BYTES;
+    limit = SH_SLOT_BYTES;
     assert_true(sh_heap_grow(1, areas()));
-    assert_int_equal(total_bytes(), SH_GRANULE_BYTES);
+    assert_int_equal(total_bytes(), SH_SLOT_BYTES);
 }
 
-static void the_limit_is_rounded_down_to_granules(void **unused)
+static void the_limit_is_rounded_down_to_slots(void **unused)
 {
-    limit = 3 * SH_GRANULE_BYTES - 1;
-    assert_int_equal(grown_by(SH_PAGE_SIZE), 2 * SH_GRANULE_BYTES);
-    limit = 3 * SH_GRANULE_BYTES;
-    assert_int_equal(grown_by(3 * SH_GRANULE_BYTES), 3 * SH_GRANULE_BYTES);
+    limit = 3 * SH_SLOT_BYTES - 1;
+    assert_int_equal(grown_by(SH_PAGE_SIZE), 2 * SH_SLOT_BYTES);
+    limit = 3 * SH_SLOT_BYTES;
+    assert_int_equal(grown_by(3 * SH_SLOT_BYTES), 3 * SH_SLOT_BYTES);
     uint32_t seen = areas();
-    assert_false(sh_heap_grow(3 * SH_GRANULE_PAGES + 1, seen));
+    assert_false(sh_heap_grow(3 * SH_SLOT_PAGES + 1, seen));
     assert_int_equal(areas(), seen);
 }
 
@@ -91,7 +91,7 @@ static void the_least_is_a_floor(void **unused)
     assert_int_equal(grown_by(SH_PAGE_SIZE), 16 * MIB);
     struct sh_area *area = sh_area_first();
     assert_int_equal(area->end - area->start, 16 * MIB);
-    assert_int_equal(area->start % SH_GRANULE_BYTES, 0);
+    assert_int_equal(area->start % SH_SLOT_BYTES, 0);
     assert_false(area->from_user);
     struct sh_span *run = sh_page_map_lookup(area->start);
     assert_int_equal(run->state, SH_SPAN_FREE);
@@ -122,7 +122,7 @@ static void half_of_what_is_left_stays(void **unused)
 static void what_is_needed_may_be_more(void **unused)
 {
     size_t needed = total_bytes() * 2 + SH_PAGE_SIZE;
-    assert_int_equal(grown_by(needed), sh_round_up(needed, SH_GRANULE_BYTES));
+    assert_int_equal(grown_by(needed), sh_round_up(needed, SH_SLOT_BYTES));
 }
 
 static void what_another_thread_added_is_tried_first(void **unused)
@@ -156,7 +156,7 @@ static void *grow_once(void *seen)
 /* Who looked before the first of them had grown it finds room now. */
 static void threads_that_saw_the_same_do_not_all_grow(void **unused)
 {
-    limit = SH_GRANULE_BYTES;
+    limit = SH_SLOT_BYTES;
     uint32_t seen = areas();
     grow_once((void *)(uintptr_t)seen);
     pthread_t threads[4];
@@ -171,7 +171,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         GROW_TEST(without_leave_it_does_not_grow),
-        GROW_TEST(the_limit_is_rounded_down_to_granules),
+        GROW_TEST(the_limit_is_rounded_down_to_slots),
         GROW_TEST(the_least_is_a_floor),
         GROW_TEST(it_doubles),
         GROW_TEST(half_of_what_is_left_stays),

@@ -58,7 +58,7 @@ static void from_the_least_size_on_it_has_its_own_mapping(void **unused)
     assert_int_equal(span_of(huge)->state, SH_SPAN_HUGE);
     assert_int_equal(total_bytes(), before + SH_HUGE_MIN);
     assert_int_equal(span_of(huge)->base, (uintptr_t)huge);
-    assert_int_equal((uintptr_t)huge % SH_GRANULE_BYTES, 0);
+    assert_int_equal((uintptr_t)huge % SH_SLOT_BYTES, 0);
     assert_ptr_equal(span_of(huge + SH_HUGE_MIN - 1), span_of(huge));
     assert_false(span_of(huge)->area->from_user);
     sh_free(large);
@@ -83,15 +83,15 @@ static void freed_it_is_gone(void **unused)
     }
 }
 
-/* In whole granules, which are usable. */
+/* In whole slots, which are usable. */
 static void sizes_are_rounded_up(void **unused)
 {
     char *p = sh_malloc(SH_HUGE_MIN + 1);
-    assert_int_equal(sh_malloc_usable_size(p), SH_HUGE_MIN + SH_GRANULE_BYTES);
-    p[SH_HUGE_MIN + SH_GRANULE_BYTES - 1] = 1;
-    p = sh_realloc(p, SH_HUGE_MIN + SH_GRANULE_BYTES + 1);
-    assert_int_equal(sh_malloc_usable_size(p), SH_HUGE_MIN + 2 * SH_GRANULE_BYTES);
-    assert_int_equal(p[SH_HUGE_MIN + SH_GRANULE_BYTES - 1], 1);
+    assert_int_equal(sh_malloc_usable_size(p), SH_HUGE_MIN + SH_SLOT_BYTES);
+    p[SH_HUGE_MIN + SH_SLOT_BYTES - 1] = 1;
+    p = sh_realloc(p, SH_HUGE_MIN + SH_SLOT_BYTES + 1);
+    assert_int_equal(sh_malloc_usable_size(p), SH_HUGE_MIN + 2 * SH_SLOT_BYTES);
+    assert_int_equal(p[SH_HUGE_MIN + SH_SLOT_BYTES - 1], 1);
     sh_free(p);
 }
 

@@ -78,7 +78,7 @@ static void the_last_byte_of_a_large_object_keeps_it(void **unused)
 static void what_was_never_touched_is_not_marked(void **unused)
 {
     struct sh_span *span = small_span(SH_KIND_SCAN, 48);
-    assert_true(span->cell_count % 64 && SH_GRANULE_BYTES % 48);
+    assert_true(span->cell_count % 64 && SH_SLOT_BYTES % 48);
     hand_cell_out(span, 0);
     for (uint32_t w = 0; w < span->touched; w++)
         span->marks[w] = ~sh_span_word(span, w, SH_CELL_LIVE);
@@ -106,8 +106,8 @@ static void free_cells_are_not_marked(void **unused)
     assert_int_equal(marked_by(span, sh_span_cell(span, 6)), 0);
     assert_int_equal(marked_by(span, sh_span_cell(span, span->cell_count - 1)), 0);
     /* The rest of the pages after the last cell. */
-    assert_true(SH_GRANULE_BYTES % 48);
-    assert_int_equal(marked_by(span, span->base + SH_GRANULE_BYTES - 1), 0);
+    assert_true(SH_SLOT_BYTES % 48);
+    assert_int_equal(marked_by(span, span->base + SH_SLOT_BYTES - 1), 0);
     assert_int_equal(marker.live_bytes, 0);
     sh_run_give(span);
     /* Nor what is in a free run by now. */

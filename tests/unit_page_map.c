@@ -12,7 +12,7 @@
 #include "tests/workers.h"
 #include "threads/thread.h"
 
-#define GRANULE SH_GRANULE_BYTES
+#define SLOT SH_SLOT_BYTES
 
 static struct sh_span one, two, three;
 
@@ -59,18 +59,18 @@ static void any_word_may_be_looked_up(void **unused)
     }
 }
 
-static void whole_granules(void **unused)
+static void whole_slots(void **unused)
 {
     uintptr_t start = 0x100000000000;
     set(start, 32, &one);
     assert_null(sh_page_map_lookup(start - 1));
-    assert_null(sh_page_map_lookup(start + 2 * GRANULE));
-    set(start + GRANULE, 16, &two);
+    assert_null(sh_page_map_lookup(start + 2 * SLOT));
+    set(start + SLOT, 16, &two);
     assert_pages(start, 16, &one);
     set(start, 32, NULL);
 }
 
-static void owners_mix_within_a_granule(void **unused)
+static void owners_mix_within_a_slot(void **unused)
 {
     uintptr_t start = 0x110000000000;
     set(start + 3 * SH_PAGE_SIZE, 1, &one);
@@ -81,11 +81,11 @@ static void owners_mix_within_a_granule(void **unused)
     assert_pages(start + 4 * SH_PAGE_SIZE, 5, &two);
     assert_pages(start + 9 * SH_PAGE_SIZE, 6, NULL);
     assert_pages(start + 15 * SH_PAGE_SIZE, 1, &three);
-    assert_pages(start + GRANULE, 16, NULL);
+    assert_pages(start + SLOT, 16, NULL);
 }
 
-/* One page into the granule before, to one page into the granule behind. */
-static void ranges_begin_and_end_inside_granules(void **unused)
+/* One page into the slot before, to one page into the slot behind. */
+static void ranges_begin_and_end_inside_slots(void **unused)
 {
     uintptr_t start = 0x120000000000;
     set(start, 64, &one);
@@ -101,7 +101,7 @@ static void a_detail_goes_with_a_whole_owner(void **unused)
         set(start, 7, &one);
         set(start + 7 * SH_PAGE_SIZE, 9, &two);
         set(start, 16, &three);
-        assert_pages(start + GRANULE, 16, NULL);
+        assert_pages(start + SLOT, 16, NULL);
     }
 }
 
@@ -120,15 +120,15 @@ static void ranges_cross_leaves(void **unused)
     set(start, 40, &one);
     assert_null(sh_page_map_lookup(start - 1));
     assert_null(sh_page_map_lookup(start + 40 * SH_PAGE_SIZE));
-    set(70 * leaf - GRANULE, 2 * leaf / SH_PAGE_SIZE + 32, &two);
+    set(70 * leaf - SLOT, 2 * leaf / SH_PAGE_SIZE + 32, &two);
     assert_ptr_equal(sh_page_map_lookup(71 * leaf + 12345), &two);
 }
 
 static void the_ends_of_the_address_space(void **unused)
 {
-    uintptr_t last = ((uintptr_t)1 << SH_ADDRESS_BITS) - GRANULE;
+    uintptr_t last = ((uintptr_t)1 << SH_ADDRESS_BITS) - SLOT;
     set(last, 16, &one);
-    assert_null(sh_page_map_lookup(last + GRANULE));
+    assert_null(sh_page_map_lookup(last + SLOT));
     set(0, 16, &two);
     set(0, 16, NULL);
 }
@@ -137,9 +137,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_word_may_be_looked_up),
-        cmocka_unit_test(whole_granules),
-        cmocka_unit_test(owners_mix_within_a_granule),
-        cmocka_unit_test(ranges_begin_and_end_inside_granules),
+        cmocka_unit_test(whole_slots),
+        cmocka_unit_test(owners_mix_within_a_slot),
+        cmocka_unit_test(ranges_begin_and_end_inside_slots),
         cmocka_unit_test(a_detail_goes_with_a_whole_owner),
         cmocka_unit_test(a_split_keeps_the_owner),
         cmocka_unit_test(ranges_cross_leaves),

@@ -27,7 +27,7 @@ static size_t dirty_bytes(void)
 static int begin(void **unused)
 {
     sh_heap_init();
-    area_start = (uintptr_t)sh_os_map(512 * MIB, SH_GRANULE_BYTES);
+    area_start = (uintptr_t)sh_os_map(512 * MIB, SH_SLOT_BYTES);
     sh_critical_enter();
     int error = sh_area_add(area_start, area_start + 512 * MIB, false);
     sh_critical_leave();
@@ -153,7 +153,7 @@ static void the_largest_go_first(void **unused)
 static void a_users_area_is_left_alone(void **unused)
 {
     size_t bytes = 1024 * MIB, dirty = dirty_bytes();
-    uintptr_t start = (uintptr_t)sh_os_map(bytes, SH_GRANULE_BYTES);
+    uintptr_t start = (uintptr_t)sh_os_map(bytes, SH_SLOT_BYTES);
     assert_int_equal(sh_area_add(start, start + bytes, true), 0);
     struct sh_span *span = take_and_write(bytes);
     assert_int_equal(span->base, start);

@@ -38,7 +38,7 @@ static int begin(void **unused)
 {
     sh_heap_init();
     pages = 1024;
-    area_start = (uintptr_t)sh_os_map(pages * PAGE, SH_GRANULE_BYTES);
+    area_start = (uintptr_t)sh_os_map(pages * PAGE, SH_SLOT_BYTES);
     sh_critical_enter();
     return sh_area_add(area_start, area_start + pages * PAGE, true);
 }
@@ -118,13 +118,13 @@ static void a_small_span_has_its_cells(void **unused)
     unsigned c = sh_size_class_of(48);
     struct sh_run_want want = {.pages = 16,
         .min_pages = 16,
-        .align = SH_GRANULE_BYTES,
+        .align = SH_SLOT_BYTES,
         .cell_size = 48,
         .kind = SH_KIND_LEAF,
         .state = SH_SPAN_SMALL,
         .class_index = (uint8_t)c};
     struct sh_span *span = sh_run_take(&want);
-    assert_int_equal(span->base % SH_GRANULE_BYTES, 0);
+    assert_int_equal(span->base % SH_SLOT_BYTES, 0);
     assert_int_equal(span->cell_count, 65536 / 48);
     assert_int_equal(span->kind, SH_KIND_LEAF);
     assert_int_equal(span->reciprocal, sh_size_classes[c].reciprocal);
@@ -203,7 +203,7 @@ static void random_takes_and_gives(void **unused)
             spans[s] = NULL;
         } else {
             size_t n = random_below(&random, 8) ? 16 : random_below(&random, 100) + 1;
-            spans[s] = take(n, n % 16 ? PAGE : SH_GRANULE_BYTES);
+            spans[s] = take(n, n % 16 ? PAGE : SH_SLOT_BYTES);
         }
         if (i % 256 == 0)
             check_area();
@@ -280,7 +280,7 @@ static void an_address_has_its_area(void **unused)
 /* Runs of two areas that touch stay apart. */
 static void areas_that_touch_do_not_merge(void **unused)
 {
-    uintptr_t both = (uintptr_t)sh_os_map(64 * PAGE, SH_GRANULE_BYTES);
+    uintptr_t both = (uintptr_t)sh_os_map(64 * PAGE, SH_SLOT_BYTES);
     size_t before = total_pages();
     assert_int_equal(sh_area_add(both, both + 37 * PAGE, true), 0);
     assert_int_equal(sh_area_add(both + 37 * PAGE, both + 64 * PAGE, true), 0);
@@ -327,7 +327,7 @@ static void a_huge_object_is_an_area(void **unused)
 
 static void a_huge_object_is_aligned(void **unused)
 {
-    for (size_t align = SH_GRANULE_BYTES; align <= (size_t)256 << 20; align *= 4) {
+    for (size_t align = SH_SLOT_BYTES; align <= (size_t)256 << 20; align *= 4) {
         struct sh_span *span = sh_huge_map((size_t)40 << 20, align, SH_KIND_EXPLICIT);
         assert_int_equal(span->base % align, 0);
         sh_run_give(span);
@@ -377,7 +377,7 @@ static bool is_resident(uintptr_t at)
 static void what_is_too_much_is_purged(void **unused)
 {
     size_t mib = (size_t)1 << 20, bytes = 256 * mib, most = bytes / PAGE - 256;
-    uintptr_t area = (uintptr_t)sh_os_map(bytes, SH_GRANULE_BYTES);
+    uintptr_t area = (uintptr_t)sh_os_map(bytes, SH_SLOT_BYTES);
     assert_int_equal(sh_area_add(area, area + bytes, false), 0);
     struct sh_span *span = take(most, PAGE), *rest = take(256, PAGE);
     assert_true(rest->base >= area && rest->base < area + bytes);
