@@ -142,7 +142,8 @@ void sh_area_unmap(struct sh_area *area)
 
 static bool area_is_idle(const struct sh_area *area)
 {
-    return !area->from_user && !area->first && area->free_pages == sh_area_pages(area);
+    return !area->from_user && !area->first && area->dirty_pages == 0 &&
+           area->free_pages == sh_area_pages(area);
 }
 
 /* Without so many pages a quarter of what is in use stays free: they are not missed. */
@@ -160,7 +161,7 @@ static void keep_idle(const struct sh_area *area)
     idle_kept = true;
 }
 
-/* Takes an area whose pages are all free out of the heap; the caller unmaps it. */
+/* Takes an area whose pages are all free and clean out of the heap; the caller unmaps it. */
 static void area_dissolve(struct sh_area *area)
 {
     for (uintptr_t at = area->start; at < area->end;) {

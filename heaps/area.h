@@ -3,8 +3,8 @@
  * Areas: ranges of whole pages from the system (auto split), from the user, or of one
  * huge object. What lies in them: heaps/run.h.
  *
- * An auto area that became empty goes back to the system once a quarter of what is in
- * use stays free without it, the first one aside.
+ * An auto area that became empty, its pages purged, goes back to the system once a
+ * quarter of what is in use stays free without it, the first one aside.
  *
  * Lock: SH_RANK_HEAP, over areas, runs, the page map and the list of all spans.
  * Callers are in a critical section; functions take the lock only where they say so.
@@ -25,6 +25,7 @@ struct sh_area {
     struct sh_area *next, *prev;
     uintptr_t start, end; /* whole pages */
     size_t free_pages;    /* in its free runs */
+    size_t dirty_pages;   /* of those, dirty and not the user's */
     bool from_user;       /* never unmapped nor purged */
     struct sh_area *user_next;
     bool huge;  /* holds one huge object */
@@ -37,7 +38,7 @@ extern struct sh_lock sh_heap_lock;
 struct sh_heap_counts {
     _Atomic size_t total_pages; /* of all areas */
     _Atomic size_t free_pages;  /* in free runs */
-    _Atomic size_t dirty_pages; /* of those, dirty and not the user's */
+    _Atomic size_t dirty_pages; /* of those, dirty and not the user's: purge.h */
     _Atomic uint32_t areas;     /* areas ever added: tells whether the heap grew */
     /* For statistics. */
     _Atomic size_t peak_pages;   /* the most that total_pages ever was */
@@ -71,7 +72,7 @@ void sh_area_link(struct sh_area *area);
 void sh_area_unlink(struct sh_area *area);
 void sh_area_unmap(struct sh_area *area);
 
-/* Pages of the area became free. */
+/* Pages of the area became free, or clean. */
 void sh_area_freed(const struct sh_area *area);
 
 /* An empty area that can be spared, taken out of the heap for the caller to unmap; or

@@ -9,7 +9,7 @@ enum {
     PER_DOUBLING_LOG = 2, /* beyond: four a doubling */
     BUCKETS = 192,
     WORDS = BUCKETS / 64,
-    LOOKS = 16, /* runs tried in the bucket that may hold too small ones */
+    LOOKS = 16, /* runs tried in a bucket */
 };
 
 struct bucket_set {
@@ -74,23 +74,45 @@ static unsigned next_filled(const struct bucket_set *set, unsigned b)
     return BUCKETS;
 }
 
-static struct sh_span *find_in(struct bucket_set *set, size_t pages, size_t align)
+/* The lower of two of a size: what is high is left for what is larger. */
+static bool fits_better(const struct sh_span *run, const struct sh_span *best)
 {
-    for (unsigned b = next_filled(set, bucket_of(pages)); b < BUCKETS;
-         b = next_filled(set, b + 1)) {
-        unsigned looks = 0;
-        for (struct sh_span *run = set->head[b]; run && looks < LOOKS;
-             run = run->next, looks++)
-            if (sh_run_fits(run, pages, align))
-                return run;
-    }
-    return NULL;
+    return !best || run->pages < best->pages ||
+           (run->pages == best->pages && run->base < best->base);
 }
 
-struct sh_span *sh_bucket_find(size_t pages, size_t align)
+/* Small runs are much alike: the one that came last is warm. */
+static struct sh_span *choose(struct sh_span *run, size_t pages, size_t align)
 {
-    struct sh_span *run = find_in(&sets[0], pages, align);
-    return run ? run : find_in(&sets[1], pages, align);
+    struct sh_span *best = NULL;
+    for (unsigned looks = 0; run && looks < LOOKS; run = run->next, looks++) {
+        if (!sh_run_fits(run, pages, align))
+            continue;
+        if (pages < SH_RUN_PICKY_PAGES)
+            return run;
+        if (fits_better(run, best))
+            best = run;
+    }
+    return best;
+}
+
+static struct sh_span *find_in(struct bucket_set *set, size_t pages, size_t align)
+{
+    struct sh_span *run = NULL;
+    for (unsigned b = next_filled(set, bucket_of(pages)); !run && b < BUCKETS;
+         b = next_filled(set, b + 1))
+        run = choose(set->head[b], pages, align);
+    return run;
+}
+
+struct sh_span *sh_bucket_find_dirty(size_t pages, size_t align)
+{
+    return find_in(&sets[0], pages, align);
+}
+
+struct sh_span *sh_bucket_find_clean(size_t pages, size_t align)
+{
+    return find_in(&sets[1], pages, align);
 }
 
 static struct sh_span *largest_in(struct bucket_set *set)
@@ -98,6 +120,16 @@ static struct sh_span *largest_in(struct bucket_set *set)
     for (unsigned w = WORDS; w-- > 0;)
         if (set->filled[w])
             return set->head[w * 64 + sh_log2_64(set->filled[w])];
+    return NULL;
+}
+
+struct sh_span *sh_bucket_smaller_dirty(const struct sh_span *run)
+{
+    if (run->next)
+        return run->next;
+    for (unsigned b = run->bucket; b-- > 0;)
+        if (sets[0].head[b])
+            return sets[0].head[b];
     return NULL;
 }
 

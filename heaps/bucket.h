@@ -13,8 +13,15 @@
 void sh_bucket_insert(struct sh_span *run);
 void sh_bucket_remove(struct sh_span *run);
 
-/* A run with room for `pages` from an address aligned to `align`; dirty ones first. */
-struct sh_span *sh_bucket_find(size_t pages, size_t align);
+/* From here on the run that fits best is looked for, below any that fits. */
+#define SH_RUN_PICKY_PAGES 65
+
+/* A run with room for `pages` from an address aligned to `align`, or NULL. */
+struct sh_span *sh_bucket_find_dirty(size_t pages, size_t align);
+struct sh_span *sh_bucket_find_clean(size_t pages, size_t align);
+
+/* From the largest dirty run on, about by size, to the smallest and NULL. */
+struct sh_span *sh_bucket_smaller_dirty(const struct sh_span *run);
 
 /* The run with the most pages, or about; `dirty_only` looks at those alone. */
 struct sh_span *sh_bucket_largest(bool dirty_only);

@@ -10,9 +10,11 @@
 
 #include <string.h>
 
+#include "heaps/background.h"
 #include "heaps/fill.h"
 #include "heaps/misuse.h"
 #include "heaps/pace.h"
+#include "heaps/purge.h"
 #include "heaps/remote.h"
 #include "heaps/run.h"
 #include "heaps/sweep.h"
@@ -766,9 +768,14 @@ static struct sh_span *dissolve(struct sh_cache *cache)
 static struct sh_cache *longest_idle(void)
 {
     struct sh_cache *cache = idle;
-    while (cache->next)
+    while (cache && cache->next)
         cache = cache->next;
     return cache;
+}
+
+bool sh_cache_any_idle(void)
+{
+    return sh_load_seq_cst(&idle_count) != 0;
 }
 
 struct sh_span *sh_cache_retire(struct sh_cache *cache)
@@ -778,20 +785,28 @@ struct sh_span *sh_cache_retire(struct sh_cache *cache)
     sh_lock_acquire(&sh_shared_lock);
     unlink_from(&caches, cache);
     cache->next = idle;
+    cache->since = sh_purge_clock();
     idle = cache;
-    if (sh_add_relaxed(&idle_count, 1u) >= IDLE_MOST)
+    if (sh_add_seq_cst(&idle_count, 1u) >= IDLE_MOST)
         dead = dissolve(longest_idle());
     dead = joined(dead, sh_cache_detach_dead(cache));
     sh_lock_release(&sh_shared_lock);
+    sh_background_notice();
     return dead;
 }
 
 struct sh_span *sh_cache_dissolve_idle(void)
 {
+    return sh_cache_dissolve_idle_by(UINT64_MAX);
+}
+
+struct sh_span *sh_cache_dissolve_idle_by(uint64_t then)
+{
     struct sh_span *dead = NULL;
+    struct sh_cache *cache;
     sh_lock_acquire(&sh_shared_lock);
-    while (idle)
-        dead = joined(dead, dissolve(longest_idle()));
+    while ((cache = longest_idle()) && cache->since <= then)
+        dead = joined(dead, dissolve(cache));
     sh_cache_put_away(&sh_shared_cache);
     dead = joined(dead, sh_cache_detach_dead(&sh_shared_cache));
     sh_lock_release(&sh_shared_lock);

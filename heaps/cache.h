@@ -87,6 +87,7 @@ struct sh_cache {
     uint32_t
         passed_over; /* refills that left the inbox as it was, since it was drained */
     struct sh_cache *next; /* of all caches in use, under SH_RANK_SHARED */
+    uint64_t since; /* when its thread ended, on sh_purge_clock; under SH_RANK_SHARED */
     SH_ALIGNED(SH_CACHE_LINE) _Atomic(struct sh_span *) inbox;
 };
 
@@ -183,9 +184,14 @@ void sh_cache_select(struct sh_thread *self);
  * empty spans, to be given back without a lock. */
 struct sh_span *sh_cache_retire(struct sh_cache *cache);
 
-/* Hands the spans of all idle caches to the shared cache. Returns the empty ones among
- * them, and of the shared cache's, to be given back without a lock. */
+/* Hands the spans of all idle caches, or of those that became so by then, to the shared
+ * cache. Returns the empty ones among them, and of the shared cache's, to be given back
+ * without a lock. */
 struct sh_span *sh_cache_dissolve_idle(void);
+struct sh_span *sh_cache_dissolve_idle_by(uint64_t then);
+
+/* There are idle caches, about. */
+bool sh_cache_any_idle(void);
 
 /* Caches in use, by `next`, the shared one not among them. Under SH_RANK_SHARED, or
  * with the world stopped. */

@@ -3,8 +3,10 @@
 #ifndef SH_HEAPS_FORK_H
 #define SH_HEAPS_FORK_H
 
+#include <stdbool.h>
+
 void sh_heap_fork_prepare(void);
 void sh_heap_fork_parent(void);
-void sh_heap_fork_child(void);
+void sh_heap_fork_child(bool others);
 
 #endif /* SH_HEAPS_FORK_H */

@@ -13,6 +13,7 @@
 
 #include <splitheap/gc.h>
 
+#include "heaps/background.h"
 #include "heaps/cache.h"
 #include "heaps/callback.h"
 #include "heaps/collect.h"
@@ -24,6 +25,7 @@
 #include "heaps/misuse.h"
 #include "heaps/pace.h"
 #include "heaps/purge.h"
+#include "heaps/reclaim.h"
 #include "heaps/remote.h"
 #include "heaps/run.h"
 #include "heaps/stats.h"
@@ -62,6 +64,7 @@ static const struct sh_thread_hooks hooks = {
     .leaving = sh_deferred_free,
     .ending = thread_ending,
     .ended = thread_ended,
+    .none_left = sh_background_end,
     .fork_prepare = sh_heap_fork_prepare,
     .fork_parent = sh_heap_fork_parent,
     .fork_child = sh_heap_fork_child,
@@ -298,6 +301,16 @@ static void before_collected(size_t bytes)
         sh_collect_if_unlocked();
 }
 
+/* After a slow path: what is to be done from time to time, by who comes by. */
+static void look_around(void)
+{
+    sh_critical_enter();
+    sh_purge_tick();
+    sh_reclaim_tick();
+    sh_critical_leave();
+    sh_background_start_if_wanted(false);
+}
+
 static void *alloc(const struct sh_request *request)
 {
     int saved = errno;
@@ -312,6 +325,7 @@ static void *alloc(const struct sh_request *request)
     /* What was finalised by the first is freed by the second. */
     for (int i = 0; !p && i < 2 && sh_collect_for_memory(); i++)
         p = alloc_or_grow(request);
+    look_around();
     errno = p ? saved : ENOMEM;
     return p;
 }
@@ -438,7 +452,7 @@ static SH_NOINLINE void clear_tables(void *p, struct sh_cell cell)
     sh_critical_leave();
 }
 
-/* Nothing here changes errno: lib/os.h keeps it. */
+/* Nothing here changes errno: lib/os.h and sh_background_start keep it. */
 void sh_heap_free(void *p, const char *call)
 {
     struct sh_cell cell;
@@ -461,6 +475,7 @@ void sh_heap_free(void *p, const char *call)
     sh_critical_enter();
     bool freed = free_cell(cell);
     sh_critical_leave();
+    sh_background_start_if_wanted(true);
     SH_KEEP(p);
     if (SH_UNLIKELY(!freed))
         sh_misuse_pointer(call, p, SH_FOUND_DEAD);

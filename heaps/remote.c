@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Remote frees. See heaps/remote.h for the protocol. Takes no lock. */
+/* Remote frees. See heaps/remote.h for the protocol, which takes no lock. */
 #include "heaps/remote.h"
 
+#include "heaps/background.h"
+#include "heaps/reclaim.h"
 #include "lib/check.h"
 
 static void push(struct sh_cache *cache, struct sh_span *span)
@@ -38,6 +40,8 @@ void sh_remote_deliver(struct sh_span *span)
         return;
     }
     push(owner, span);
+    if (owner == &sh_shared_cache)
+        sh_background_notice();
     if (SH_UNLIKELY(owner_now(span) != owner))
         sh_remote_pass_on(owner);
 }
@@ -60,12 +64,24 @@ void sh_remote_pass_on(struct sh_cache *cache)
     }
 }
 
-void sh_remote_notify(struct sh_span *span, uint64_t words)
+/* True: the owner may not have been told of the span before. */
+SH_INLINE bool name_words(struct sh_span *span, uint64_t words)
 {
     if (words & ~sh_load_seq_cst(&span->remote_words))
         sh_or_seq_cst(&span->remote_words, words);
-    if (!sh_load_seq_cst(&span->queued))
+    return !sh_load_seq_cst(&span->queued);
+}
+
+void sh_remote_notify(struct sh_span *span, uint64_t words)
+{
+    if (name_words(span, words))
         notify(span);
+}
+
+static SH_NOINLINE void notify_and_look_around(struct sh_span *span)
+{
+    notify(span);
+    sh_reclaim_tick();
 }
 
 SH_INLINE bool free_remotely(struct sh_span *span, uint32_t cell)
@@ -75,7 +91,8 @@ SH_INLINE bool free_remotely(struct sh_span *span, uint32_t cell)
             !sh_cas_seq_cst(&span->states[cell], &state, (uint8_t)SH_CELL_REMOTE)))
         return false;
     /* From here on the span's life may end. */
-    sh_remote_notify(span, (uint64_t)1 << (cell / 64));
+    if (SH_UNLIKELY(name_words(span, (uint64_t)1 << (cell / 64))))
+        notify_and_look_around(span);
     return true;
 }
 

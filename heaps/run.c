@@ -2,6 +2,7 @@
 /* Page runs: taking, giving back, merging, resizing. See heaps/run.h. */
 #include "heaps/run.h"
 
+#include "heaps/background.h"
 #include "heaps/bucket.h"
 #include "heaps/huge.h"
 #include "heaps/page_map.h"
@@ -70,7 +71,7 @@ void sh_run_insert(struct sh_span *run)
     run->area->free_pages += run->pages;
     sh_add_relaxed(&sh_heap_counts.free_pages, run->pages);
     if (run_purgeable(run))
-        sh_add_relaxed(&sh_heap_counts.dirty_pages, run->pages);
+        sh_purge_enlist(run);
 }
 
 void sh_run_remove(struct sh_span *run)
@@ -80,7 +81,7 @@ void sh_run_remove(struct sh_span *run)
     run->area->free_pages -= run->pages;
     sh_sub_relaxed(&sh_heap_counts.free_pages, run->pages);
     if (run_purgeable(run))
-        sh_sub_relaxed(&sh_heap_counts.dirty_pages, run->pages);
+        sh_purge_delist(run);
 }
 
 /* ---- Taking ---- */
@@ -113,10 +114,106 @@ static bool run_carve(struct sh_span *run, uintptr_t start, size_t pages)
     return true;
 }
 
+struct sh_span *sh_run_cut(struct sh_span *run, size_t pages)
+{
+    uintptr_t end = run->base + run->pages * SH_PAGE_SIZE;
+    uintptr_t start = sh_round_down(end - pages * SH_PAGE_SIZE, SH_SLOT_BYTES);
+    if (start <= run->base)
+        return NULL;
+    pages = (end - start) / SH_PAGE_SIZE;
+    struct sh_span *cut = sh_run_new(run->area, start, pages, run->zeroed);
+    if (!cut)
+        return NULL;
+    if (!run_carve(run, start, pages)) {
+        sh_span_delete(cut);
+        return NULL;
+    }
+    sh_page_map_set(start, pages, cut);
+    return cut;
+}
+
+/*
+ * A large request for which every dirty run is too small takes one with clean pages
+ * beside it: memory that is there already is worth more than an unbroken clean run.
+ */
+#define JOIN_LOOKS 16
+
+static struct sh_span *clean_at(const struct sh_span *run, uintptr_t address)
+{
+    struct sh_span *other = sh_page_map_lookup(address);
+    bool clean = other && other->state == SH_SPAN_FREE && other->area == run->area &&
+                 other->bucket != SH_BUCKET_BUSY && other->zeroed;
+    return clean ? other : NULL;
+}
+
+static struct sh_span *clean_before(const struct sh_span *run)
+{
+    return clean_at(run, run->base - 1);
+}
+
+static struct sh_span *clean_behind(const struct sh_span *run)
+{
+    return clean_at(run, run->base + run->pages * SH_PAGE_SIZE);
+}
+
+/* Pages of the clean neighbour's that the run is to have. False: no memory. */
+static bool annex(
+    struct sh_span *run, struct sh_span *clean, uintptr_t start, size_t pages)
+{
+    if (!run_carve(clean, start, pages))
+        return false;
+    sh_page_map_set(start, pages, run);
+    run->base = sh_min(run->base, start);
+    run->pages += pages;
+    return true;
+}
+
+static void extend(struct sh_span *run, size_t pages)
+{
+    struct sh_span *clean = clean_behind(run);
+    sh_run_remove(run);
+    if (clean)
+        annex(run, clean, clean->base, sh_min(clean->pages, pages - run->pages));
+    clean = clean_before(run);
+    if (clean && run->pages < pages) {
+        size_t more = sh_min(clean->pages, pages - run->pages);
+        annex(run, clean, run->base - more * SH_PAGE_SIZE, more);
+    }
+    sh_run_insert(run);
+}
+
+static size_t pages_with_neighbours(const struct sh_span *run)
+{
+    const struct sh_span *before = clean_before(run), *behind = clean_behind(run);
+    return run->pages + (before ? before->pages : 0) + (behind ? behind->pages : 0);
+}
+
+/* A dirty run of just so many pages, some of them clean ones, or NULL. */
+static struct sh_span *join_clean(size_t pages)
+{
+    struct sh_span *run = sh_bucket_largest(true);
+    for (unsigned looks = 0; run && looks < JOIN_LOOKS; looks++) {
+        if (pages_with_neighbours(run) >= pages) {
+            extend(run, pages);
+            return run->pages >= pages ? run : NULL;
+        }
+        run = sh_bucket_smaller_dirty(run);
+    }
+    return NULL;
+}
+
+static struct sh_span *find_run(size_t pages, size_t align)
+{
+    struct sh_span *run = sh_bucket_find_dirty(pages, align);
+    if (!run && pages >= SH_RUN_PICKY_PAGES && align <= SH_PAGE_SIZE)
+        run = join_clean(pages);
+    return run ? run : sh_bucket_find_clean(pages, align);
+}
+
 static struct sh_span *choose_run(const struct sh_run_want *want, size_t *pages)
 {
     *pages = want->pages;
-    struct sh_span *run = sh_bucket_find(want->pages, want->align);
+    struct sh_span *run = find_run(want->pages, want->align);
     if (run || want->min_pages >= want->pages)
         return run;
     run = sh_bucket_largest(false);
@@ -165,7 +262,9 @@ struct sh_span *sh_run_take(const struct sh_run_want *want)
 {
     sh_lock_acquire(&sh_heap_lock);
     struct sh_span *span = take_locked(want);
+    sh_purge_note_use();
     sh_lock_release(&sh_heap_lock);
+    sh_background_consider();
     return span;
 }
 
@@ -220,12 +319,9 @@ void sh_run_give(struct sh_span *span)
     sh_span_delist(span);
     run_setup(span, area, span->base, span->pages, false);
     sh_run_insert_merged(span);
-    sh_area_freed(area);
-    struct sh_area *idle = sh_area_take_idle();
     sh_lock_release(&sh_heap_lock);
-    if (idle)
-        sh_area_unmap(idle);
-    sh_purge_excess();
+    sh_background_consider();
+    sh_purge_tick();
 }
 
 /* ---- Resizing ---- */
@@ -269,8 +365,11 @@ bool sh_run_resize(struct sh_span *span, size_t pages)
         pages > span->pages ? grow_locked(span, pages) : shrink_locked(span, pages);
     if (done)
         span->cell_size = pages * SH_PAGE_SIZE;
+    sh_purge_note_use();
     sh_lock_release(&sh_heap_lock);
-    if (done)
-        sh_purge_excess();
-    return done;
+    if (!done)
+        return false;
+    sh_background_consider();
+    sh_purge_tick();
+    return true;
 }

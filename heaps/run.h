@@ -7,7 +7,8 @@
  * A free run is a stretch of an area's pages with no owner, described by a struct
  * sh_span in state FREE to which all its pages' map entries lead, so that the
  * neighbours of a run are found by lookup. Runs are clean (read as zero, cost nothing)
- * or dirty, and merge only with their like; dirty ones are handed out first.
+ * or dirty, and merge only with their like; dirty ones are handed out first, and where
+ * a large request finds all of them too small, one together with clean pages beside it.
  *
  * Lock: SH_RANK_HEAP. Callers are in a critical section.
  */
@@ -40,7 +41,7 @@ struct sh_run_want {
 struct sh_span *sh_run_take(const struct sh_run_want *want);
 
 /* Gives a span's pages back; its cells are all free. Takes the lock; then, outside,
- * purges, and unmaps areas that became empty. */
+ * purges what it is time for. */
 void sh_run_give(struct sh_span *span);
 
 /* Resizes a large span where it is: shrinks, or grows into a free run behind it.
@@ -61,6 +62,10 @@ struct sh_span *sh_run_new(
 void sh_run_insert(struct sh_span *run);
 void sh_run_insert_merged(struct sh_span *run);
 void sh_run_remove(struct sh_span *run);
+
+/* Cuts about so many pages, fewer than there are, off the end of a run that is in its
+ * bucket; they are then in none. NULL: there is no sense in it, or no memory. */
+struct sh_span *sh_run_cut(struct sh_span *run, size_t pages);
 
 /* Into the list of all spans, and out again. */
 void sh_span_enlist(struct sh_span *span);

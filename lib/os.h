@@ -87,7 +87,8 @@ _Noreturn void sh_os_abort(void);
 
 /* ---- Time and waiting ---- */
 
-uint64_t sh_os_now_ns(void); /* monotonic */
+uint64_t sh_os_now_ns(void);        /* monotonic */
+uint64_t sh_os_now_coarse_ns(void); /* the same, some milliseconds late, but cheap */
 
 /* Sleeps while *word == value, until woken, interrupted, or (ns != 0) ns passed. */
 void sh_os_wait(_Atomic uint32_t *word, uint32_t value, uint64_t ns);

@@ -566,11 +566,21 @@ void sh_os_abort(void)
 
 #define NS_PER_S 1000000000u
 
-uint64_t sh_os_now_ns(void)
+static uint64_t read_clock(clockid_t clock)
 {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(clock, &now);
     return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+uint64_t sh_os_now_ns(void)
+{
+    return read_clock(CLOCK_MONOTONIC);
+}
+
+uint64_t sh_os_now_coarse_ns(void)
+{
+    return read_clock(CLOCK_MONOTONIC_COARSE);
 }
 
 void sh_os_wait(_Atomic uint32_t *word, uint32_t value, uint64_t ns)

@@ -30,8 +30,11 @@
 #include "lib/os_thread.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <link.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/single_threaded.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -109,6 +112,68 @@ size_t sh_os_stack_size(const pthread_attr_t *attr)
     if (!attr)
         pthread_attr_destroy(&made);
     return size;
+}
+
+/* ---- A thread of our own ---- */
+
+#define HELPER_STACK ((size_t)256 << 10) /* of address space */
+
+static pthread_t helper;
+
+static void *run_helper(void *run)
+{
+    prctl(PR_SET_NAME, "splitheap", 0, 0, 0);
+    (*(void (**)(void))run)();
+    return NULL;
+}
+
+/*
+ * All signals but the C library's own, which it leaves out of the set. The mask is the
+ * attribute's: to block the stop signal in the calling thread, which waits for locks in
+ * pthread_create, would be to keep the world from stopping while their holders stand.
+ */
+static int set_attributes(pthread_attr_t *attr, size_t stack)
+{
+    sigset_t all;
+    sigfillset(&all);
+    if (stack)
+        pthread_attr_setstacksize(attr, stack);
+    return pthread_attr_setsigmask_np(attr, &all);
+}
+
+static int create_helper(void *run, size_t stack)
+{
+    sh_os_create_fn *create = sh_os_pthread_create();
+    pthread_attr_t attr;
+    if (!create)
+        return ENOSYS;
+    int error = pthread_attr_init(&attr);
+    if (error)
+        return error;
+    error = set_attributes(&attr, stack);
+    if (!error)
+        error = create(&helper, &attr, run_helper, run);
+    pthread_attr_destroy(&attr);
+    return error;
+}
+
+/* With a default stack where thread-local storage leaves too little of a small one. */
+int sh_os_helper_start(void (*run)(void))
+{
+    static void (*what)(void);
+    what = run;
+    int error = create_helper(&what, HELPER_STACK);
+    return error == EINVAL ? create_helper(&what, 0) : error;
+}
+
+void sh_os_helper_join(void)
+{
+    pthread_join(helper, NULL);
+}
+
+bool sh_os_single_threaded(void)
+{
+    return __libc_single_threaded;
 }
 
 /* ---- Stacks ---- */

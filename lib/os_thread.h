@@ -38,6 +38,17 @@ typedef int sh_os_create_fn(
 /* The C library's own pthread_create; NULL where the program was linked without. */
 sh_os_create_fn *sh_os_pthread_create(void);
 
+/*
+ * A thread of the library's own, one at a time: made by the C library's pthread_create
+ * with a small stack, named "splitheap", all signals blocked in it but those that the C
+ * library itself sends. 0, or an errno. Join waits for its end.
+ */
+int sh_os_helper_start(void (*run)(void));
+void sh_os_helper_join(void);
+
+/* The process never had a second thread, as far as the C library knows. */
+bool sh_os_single_threaded(void);
+
 /* The function of that name behind ours; NULL in a fully static program. */
 typedef void sh_os_function(void);
 sh_os_function *sh_os_behind(const char *name);

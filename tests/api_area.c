@@ -350,6 +350,7 @@ static void give_huge_back(void *unused)
 static void give_areas_back(void *unused)
 {
     max_new_split = (size_t)1 << 40;
+    setenv("SPLITHEAP_CONF", "decay_ms:20", 1);
     gc_info_t full, empty;
     gc_set_auto_collect(false);
     for (size_t i = 0; i < 400; i++) {
@@ -361,11 +362,13 @@ static void give_areas_back(void *unused)
     MUST(full.total >= 400 * MIB);
     for (size_t i = 0; i < 400; i++)
         gc_free(held[i]);
-    for (int i = 0; i < 50; i++) {
-        gc_collect();
+    for (int i = 0; i < 1000; i++) {
         gc_free(gc_alloc(100000, 0));
+        gc_info_fast(&empty);
+        if (empty.total <= full.total / 2)
+            break;
+        sleep_us(10000);
     }
-    gc_info_fast(&empty);
     if (empty.total > full.total / 2)
         fprintf(stderr, "%zu of %zu bytes are still there\n", empty.total, full.total);
     MUST(empty.total <= full.total / 2);

@@ -380,12 +380,12 @@ static void fork_parent(void)
         sh_lock_release(&heap_lock);
 }
 
-static void fork_child(void)
+static void fork_child(bool more)
 {
     in_child++;
     MUST(sh_registry_count() <= 1);
     if (heap->fork_child)
-        heap->fork_child();
+        heap->fork_child(more);
     else
         sh_lock_reset(&heap_lock);
 }

@@ -169,6 +169,7 @@ static void threads_that_saw_the_same_do_not_all_grow(void **unused)
 
 int main(void)
 {
+    stop_time();
     const struct CMUnitTest tests[] = {
         GROW_TEST(without_leave_it_does_not_grow),
         GROW_TEST(the_limit_is_rounded_down_to_slots),

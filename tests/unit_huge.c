@@ -188,6 +188,7 @@ static void what_is_too_huge_is_refused(void **unused)
 
 int main(void)
 {
+    stop_time();
     const struct CMUnitTest tests[] = {
         HUGE_TEST(from_the_least_size_on_it_has_its_own_mapping),
         HUGE_TEST(freed_it_is_gone),

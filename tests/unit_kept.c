@@ -174,6 +174,7 @@ static int begin(void **unused)
 
 int main(void)
 {
+    stop_time();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(who_frees_what_others_made_keeps_little),
         cmocka_unit_test(an_inbox_does_not_wait_for_ever),

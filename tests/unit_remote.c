@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "heaps/cache.h"
+#include "heaps/heap.h"
 #include "heaps/page_map.h"
 #include "heaps/remote.h"
 #include "heaps/run.h"
@@ -558,6 +559,8 @@ static void under_churn_the_invariants_hold(void **unused)
 
 int main(void)
 {
+    stop_time();
+    sh_heap_init();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_first_free_queues_the_span_once),
         cmocka_unit_test(freeing_twice_is_seen),

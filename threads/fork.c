@@ -102,7 +102,7 @@ static void child(void)
         sh_os_loader_lock_lost();
     const struct sh_thread_hooks *heap = sh_registry_hooks();
     if (heap->fork_child)
-        heap->fork_child();
+        heap->fork_child(gone != NULL);
     sh_registry_discard(gone);
     sh_critical_leave();
 }

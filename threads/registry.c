@@ -42,6 +42,7 @@ struct sh_lock sh_registry_lock = SH_LOCK_INIT(SH_RANK_REGISTRY);
 
 static struct sh_thread *first; /* under the lock */
 static _Atomic size_t count;    /* written under the lock */
+static _Atomic bool ever_many;
 static const struct sh_thread_hooks no_hooks;
 static _Atomic(const struct sh_thread_hooks *) hooks;
 
@@ -67,6 +68,11 @@ size_t sh_registry_count(void)
     return sh_load_relaxed(&count);
 }
 
+bool sh_registry_ever_many(void)
+{
+    return sh_load_relaxed(&ever_many);
+}
+
 /* ---- The list, under the lock ---- */
 
 static void link_record(struct sh_thread *thread)
@@ -75,6 +81,8 @@ static void link_record(struct sh_thread *thread)
     thread->next = first;
     if (first)
         first->prev = thread;
+    if (first)
+        sh_store_relaxed(&ever_many, true);
     first = thread;
     sh_store_relaxed(&count, sh_load_relaxed(&count) + 1);
 }
@@ -223,6 +231,9 @@ void sh_thread_leave(bool ended)
     }
     if (ended)
         sh_tls.phase = SH_PHASE_ENDED;
+    const struct sh_thread_hooks *heap = sh_registry_hooks();
+    if (self && heap->none_left && sh_registry_count() == 0)
+        heap->none_left();
     errno = error;
 }
 
@@ -238,6 +249,7 @@ struct sh_thread *sh_registry_keep_self(void)
     first = NULL;
     sh_store_relaxed(&waiting, 0u);
     sh_store_relaxed(&count, 0);
+    sh_store_relaxed(&ever_many, false);
     if (self) {
         link_record(self);
         self->tid = sh_os_thread_id();

@@ -21,13 +21,16 @@ struct sh_thread_hooks {
     /* As `started`, before its record goes; and after, without the lock. */
     void (*ending)(struct sh_thread *self);
     void (*ended)(struct sh_thread *self);
+    /* In the last thread that was registered, after all that; outside critical
+     * sections. */
+    void (*none_left)(void);
     /* Around fork, in the forking thread, in a critical section; prepare takes the
      * heap's locks in rank order, parent releases them, child makes them free and
      * takes over what the threads that are no more left behind. The registry then
-     * holds only the forking thread (or none). */
+     * holds only the forking thread (or none); `others`: it held more. */
     void (*fork_prepare)(void);
     void (*fork_parent)(void);
-    void (*fork_child)(void);
+    void (*fork_child)(bool others);
     /* With the world stopped: whether the address lies in memory whose cells the heap
      * scans by itself. A coroutine's stack there is not scanned as a stack. NULL: no
      * address does. */
@@ -61,8 +64,10 @@ void sh_registry_lock_politely(void);
 /* All registered threads, under the registry's lock or with the world stopped. */
 struct sh_thread *sh_registry_first(void);
 
-/* How many threads are registered, about. */
+/* How many threads are registered, about; and whether there was ever more than one in
+ * this process, since its fork if it came by one. */
 size_t sh_registry_count(void);
+bool sh_registry_ever_many(void);
 
 /*
  * In the child of a fork, whose lock is free again: only the calling thread stays.
