@@ -312,10 +312,10 @@ static void load_row(
     sh_cell_byte *state = &span->states[cell];
     struct sh_round *round = bin->top + count;
     bin->top = round;
-    for (; count > 0; count--, address += span->cell_size, state++) {
+    /* Nobody else writes states of cells that are FREE. */
+    memset((void *)(uintptr_t)state, SH_CELL_HELD, count);
+    for (; count > 0; count--, address += span->cell_size, state++)
         *round-- = (struct sh_round){address, state};
-        sh_store_relaxed(state, (uint8_t)SH_CELL_HELD);
-    }
 }
 
 static void load_cells(

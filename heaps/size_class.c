@@ -8,13 +8,17 @@
 struct sh_size_class sh_size_classes[SH_CLASS_COUNT];
 uint8_t sh_class_of_granules[SH_SMALL_MAX / SH_GRANULE + 1];
 
-enum { STEPS_PER_DOUBLING = 8, FIRST_STEPS_MAX = 128, SPAN_PAGES = 16 };
+/* Of large cells a program has few of each size, and what a class keeps for itself costs
+ * more than what a coarser step wastes in each cell. */
+enum { STEPS = 8, COARSE_STEPS = 4, COARSE_MIN = 4096 };
+enum { FIRST_STEPS_MAX = 128, SPAN_PAGES = 16 };
 
 static uint32_t next_size(uint32_t size)
 {
     if (size < FIRST_STEPS_MAX)
         return size + (uint32_t)SH_GRANULE;
-    return size + (uint32_t)(((size_t)1 << sh_log2_64(size)) / STEPS_PER_DOUBLING);
+    size_t steps = size < COARSE_MIN ? STEPS : COARSE_STEPS;
+    return size + (uint32_t)(((size_t)1 << sh_log2_64(size)) / steps);
 }
 
 /* 64 KiB hold enough cells of up to 8 KiB; beyond, eight cells at least. */

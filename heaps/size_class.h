@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Size classes: sixteen-byte steps up to 128 bytes, then eight per doubling up to
- * SH_SMALL_MAX, so that at most an eighth of a larger cell is wasted. Powers of two
- * are classes of their own.
+ * Size classes: sixteen-byte steps up to 128 bytes, then eight per doubling up to a page
+ * and four up to SH_SMALL_MAX, so that at most an eighth, or a quarter, of a larger cell
+ * is wasted. Powers of two are classes of their own.
  *
  * The tables are filled by sh_size_class_init in the heap's first slow path. Before
  * that they are zero, every size leads to class 0, and class 0 of the empty initial
@@ -18,7 +18,7 @@
 
 #define SH_GRANULE ((size_t)16)
 #define SH_SMALL_MAX ((size_t)32768)
-#define SH_CLASS_COUNT 72
+#define SH_CLASS_COUNT 60
 #define SH_CLASS_WORDS ((SH_CLASS_COUNT + 63) / 64)
 
 struct sh_size_class {
