@@ -12,6 +12,7 @@
 
 #include "heaps/page_map.h"
 #include "heaps/run.h"
+#include "lib/options.h"
 #include "threads/thread.h"
 
 /* The least that is reserved; memory is only taken when it is touched. */
@@ -28,11 +29,23 @@ static size_t bytes_to_add(size_t needed, size_t available)
     return sh_round_down(sh_min(bytes, available), SH_SLOT_BYTES);
 }
 
+/* A small heap would pay for a whole huge page where it touches a few pages. */
+static void choose_page_size(uintptr_t start, size_t bytes)
+{
+    size_t total = sh_load_relaxed(&sh_heap_counts.total_pages) * SH_PAGE_SIZE;
+    if (sh_options.thp == SH_THP_NEVER)
+        sh_os_huge_pages((void *)start, bytes, false);
+    else if (sh_options.thp == SH_THP_ALWAYS || total >= FIRST_BYTES)
+        sh_os_huge_pages((void *)start, bytes, true);
+}
+
 static bool map_area(size_t bytes)
 {
-    uintptr_t start = (uintptr_t)sh_os_map(bytes, SH_SLOT_BYTES);
+    size_t align = bytes >= FIRST_BYTES ? SH_OS_HUGE_PAGE : SH_SLOT_BYTES;
+    uintptr_t start = (uintptr_t)sh_os_map(bytes, align);
     if (!start)
         return false;
+    choose_page_size(start, bytes);
     if (sh_area_add(start, start + bytes, false) == 0)
         return true;
     sh_os_unmap((void *)start, bytes);

@@ -42,6 +42,10 @@ void sh_os_unmap(void *start, size_t bytes);
  */
 void sh_os_purge(void *start, size_t bytes);
 
+/* Asks for transparent huge pages there, or for none. The system need not listen. */
+void sh_os_huge_pages(void *start, size_t bytes, bool wanted);
+#define SH_OS_HUGE_PAGE ((size_t)2 << 20) /* where one may begin */
+
 /*
  * Grows or shrinks a mapping of its own, which may move and keeps page alignment only.
  * NULL: it stays as it was, for lack of memory or because the program cut it up

@@ -175,6 +175,13 @@ static void purge_pages(void *start, size_t bytes)
 }
 
 /* What shares a page of the system's with other memory is cleared by hand. */
+void sh_os_huge_pages(void *start, size_t bytes, bool wanted)
+{
+    int error = errno;
+    madvise(start, bytes, wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+    errno = error;
+}
+
 void sh_os_purge(void *start, size_t bytes)
 {
     int error = errno;

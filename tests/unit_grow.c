@@ -5,11 +5,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
 #include <cmocka.h>
 
 #include "heaps/area.h"
 #include "heaps/heap.h"
 #include "heaps/page_map.h"
+#include "lib/options.h"
 #include "tests/heap.h"
 
 #define MIB ((size_t)1 << 20)
@@ -119,6 +125,44 @@ static void half_of_what_is_left_stays(void **unused)
     assert_int_equal(grown_by(70 * MIB), 70 * MIB);
 }
 
+/* Whether smaps has the flag for the area added last. */
+static bool newest_has(const char *flag)
+{
+    static char line[512];
+    uintptr_t start, end, at = sh_area_first()->start;
+    bool here = false, has = false;
+    FILE *file = fopen("/proc/self/smaps", "r");
+    MUST(file);
+    while (fgets(line, sizeof line, file)) {
+        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " ", &start, &end) == 2)
+            here = at >= start && at < end;
+        else if (here && strncmp(line, "VmFlags:", 8) == 0)
+            has = strstr(line, flag);
+    }
+    fclose(file);
+    return has;
+}
+
+static void a_larger_heap_has_huge_pages(void **unused)
+{
+    if (access("/sys/kernel/mm/transparent_hugepage", F_OK) != 0)
+        skip();
+    static const struct {
+        enum sh_thp option;
+        bool wanted, refused;
+    } cases[] = {{SH_THP_DEFAULT, true, false}, {SH_THP_NEVER, false, true},
+        {SH_THP_ALWAYS, true, false}};
+    assert_false(newest_has(" hg") || newest_has(" nh")); /* the heap was small */
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        sh_options.thp = cases[i].option;
+        grown_by(SH_PAGE_SIZE);
+        assert_int_equal(sh_area_first()->start % SH_OS_HUGE_PAGE, 0);
+        assert_int_equal(newest_has(" hg"), cases[i].wanted);
+        assert_int_equal(newest_has(" nh"), cases[i].refused);
+    }
+    sh_options.thp = SH_THP_DEFAULT;
+}
+
 static void what_is_needed_may_be_more(void **unused)
 {
     size_t needed = total_bytes() * 2 + SH_PAGE_SIZE;
@@ -174,6 +218,7 @@ int main(void)
         GROW_TEST(without_leave_it_does_not_grow),
         GROW_TEST(the_limit_is_rounded_down_to_slots),
         GROW_TEST(the_least_is_a_floor),
+        GROW_TEST(a_larger_heap_has_huge_pages),
         GROW_TEST(it_doubles),
         GROW_TEST(half_of_what_is_left_stays),
         GROW_TEST(what_is_needed_may_be_more),
