@@ -264,6 +264,7 @@ static void put_away(void)
     leave_cache(cache);
     sh_critical_enter();
     sh_cache_give_back(sh_cache_dissolve_idle());
+    sh_purge_dirty();
     sh_critical_leave();
 }
 
@@ -277,7 +278,7 @@ static size_t pages_to_grow(const struct sh_request *request)
     return pages_of(request->bytes) + pages_of(align);
 }
 
-/* The heap as it is, then a larger one, then what a collection leaves. */
+/* The heap as it is, then a larger one. */
 static void *alloc_or_grow(const struct sh_request *request)
 {
     for (;;) {
@@ -285,11 +286,21 @@ static void *alloc_or_grow(const struct sh_request *request)
         void *p = try_alloc(request, false);
         if (p)
             return p;
-        if (!sh_heap_grow(pages_to_grow(request), seen)) {
-            put_away();
-            return try_alloc(request, true);
-        }
+        if (!sh_heap_grow(pages_to_grow(request), seen))
+            return NULL;
     }
+}
+
+/* The heap as it is, then a larger one; then with all given back that can be, so that
+ * the system has it for another size, or runs join; then any scrap. */
+static void *alloc_somehow(const struct sh_request *request)
+{
+    void *p = alloc_or_grow(request);
+    if (p)
+        return p;
+    put_away();
+    p = alloc_or_grow(request);
+    return p ? p : try_alloc(request, true);
 }
 
 /* Something that can be collected is wanted. */
@@ -321,10 +332,10 @@ static void *alloc(const struct sh_request *request)
     }
     if (request->kind != SH_KIND_EXPLICIT)
         before_collected(request->bytes);
-    void *p = alloc_or_grow(request);
+    void *p = alloc_somehow(request);
     /* What was finalised by the first is freed by the second. */
     for (int i = 0; !p && i < 2 && sh_collect_for_memory(); i++)
-        p = alloc_or_grow(request);
+        p = alloc_somehow(request);
     look_around();
     errno = p ? saved : ENOMEM;
     return p;
