@@ -154,7 +154,7 @@ static void a_larger_heap_has_huge_pages(void **unused)
         {SH_THP_ALWAYS, true, false}};
     assert_false(newest_has(" hg") || newest_has(" nh")); /* the heap was small */
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        sh_options.thp = cases[i].option;
+        sh_options.thp = (int)cases[i].option;
         grown_by(SH_PAGE_SIZE);
         assert_int_equal(sh_area_first()->start % SH_OS_HUGE_PAGE, 0);
         assert_int_equal(newest_has(" hg"), cases[i].wanted);
