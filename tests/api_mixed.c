@@ -131,6 +131,9 @@ static void *live(void *seed)
 {
     struct random random = {.state = (uint64_t)(uintptr_t)seed | 1};
     size_t deeds = DEEDS / LIVES;
+    /* Where pthread_create is another's, a thread's first deed may be to take an object
+     * out of a slot, and then its stack alone holds it. */
+    MUST(gc_thread_register() == 0);
     while (deeds > 0) {
         size_t from = random_below(&random, SLOTS - 64),
                burst = random_below(&random, 400);
