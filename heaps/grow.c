@@ -29,14 +29,11 @@ static size_t bytes_to_add(size_t needed, size_t available)
     return sh_round_down(sh_min(bytes, available), SH_SLOT_BYTES);
 }
 
-/* A small heap would pay for a whole huge page where it touches a few pages. */
+/* Huge pages are not asked for unasked: purging a part of one is dear. */
 static void choose_page_size(uintptr_t start, size_t bytes)
 {
-    size_t total = sh_load_relaxed(&sh_heap_counts.total_pages) * SH_PAGE_SIZE;
-    if (sh_options.thp == SH_THP_NEVER)
-        sh_os_huge_pages((void *)start, bytes, false);
-    else if (sh_options.thp == SH_THP_ALWAYS || total >= FIRST_BYTES)
-        sh_os_huge_pages((void *)start, bytes, true);
+    if (sh_options.thp != SH_THP_DEFAULT)
+        sh_os_huge_pages((void *)start, bytes, sh_options.thp == SH_THP_ALWAYS);
 }
 
 static bool map_area(size_t bytes)

@@ -60,8 +60,7 @@ enum sh_junk { SH_JUNK_NONE, SH_JUNK_ALL, SH_JUNK_ALLOC, SH_JUNK_FREE };
     X(stats_signal_json, flag, false, SH_BOOL,                                         \
         "what the signal writes is JSON, not text for people")                         \
     X(thp, choice, SH_THP_DEFAULT, SH_WORDS("default|always|never"),                   \
-        "transparent huge pages: for what a heap of 16 MiB grows by, for all of it, or "   \
-        "for nothing")      \
+        "transparent huge pages: as the system is set, or wanted, or not wanted")      \
     X(verbose, flag, false, SH_BOOL,                                                   \
         "says at the start that splitheap is in use, and what is set")                 \
     X(zero, flag, false, SH_BOOL,                                                      \
