@@ -172,8 +172,7 @@ void sh_background_consider(void)
 {
     uint32_t now = sh_load_seq_cst(&state);
     if (now == ASLEEP) {
-        if (sh_load_relaxed(&sh_heap_counts.dirty_pages) >= WAKE_PAGES)
-            ring();
+        ring();
     } else if (now == NONE && pays() && may_start()) {
         sh_store_relaxed(&sh_background_wanted, true);
     }

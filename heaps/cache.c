@@ -635,6 +635,36 @@ static void each_bin_in_use(
                 visit(cache, (enum sh_kind)kind, i * 64 + sh_ctz64(bins));
 }
 
+static void give_up_empty(struct sh_cache *cache, enum sh_kind kind, unsigned c)
+{
+    struct sh_depot *depot = &cache->depots[kind][c];
+    struct sh_span *span = depot->current;
+    if (!span || span->used)
+        return;
+    depot->current = NULL;
+    place(cache, span);
+}
+
+void sh_cache_tidy(struct sh_cache *cache)
+{
+    sh_remote_drain(cache);
+    each_bin_in_use(cache, give_up_empty);
+}
+
+void sh_cache_each_available(
+    struct sh_cache *cache, bool (*visit)(struct sh_cache *cache, struct sh_span *span))
+{
+    struct sh_depot *depots = cache->depots[SH_KIND_EXPLICIT];
+    bool more = true;
+    for (unsigned c = 0; c < SH_CLASS_COUNT && more; c++) {
+        struct sh_span *span = depots[c].head[SH_LIST_AVAILABLE];
+        if (depots[c].current)
+            more = visit(cache, depots[c].current);
+        for (; span && more; span = span->next)
+            more = visit(cache, span);
+    }
+}
+
 static void put_away(struct sh_cache *cache, enum sh_kind kind, unsigned c)
 {
     struct sh_depot *depot = &cache->depots[kind][c];
@@ -651,6 +681,39 @@ void sh_cache_put_away(struct sh_cache *cache)
 {
     sh_remote_drain(cache);
     each_bin_in_use(cache, put_away);
+}
+
+/* ---- Visitors ---- */
+
+enum { NO_VISITOR, VISITED, WAITED_FOR };
+
+void sh_cache_await_visitor(struct sh_cache *cache)
+{
+    do {
+        sh_store_release(&cache->busy, 0u);
+        uint32_t seen = sh_load_acquire(&cache->visited);
+        if (seen == VISITED)
+            sh_cas_seq_cst(&cache->visited, &seen, WAITED_FOR);
+        sh_os_wait(&cache->visited, WAITED_FOR, 0);
+        sh_store_relaxed(&cache->busy, 1u);
+        SH_BARRIER();
+    } while (sh_load_acquire(&cache->visited));
+}
+
+void sh_cache_visit(struct sh_cache *cache)
+{
+    sh_store_seq_cst(&cache->visited, VISITED);
+}
+
+bool sh_cache_is_wanted(struct sh_cache *cache)
+{
+    return sh_load_relaxed(&cache->visited) == WAITED_FOR;
+}
+
+void sh_cache_end_visit(struct sh_cache *cache)
+{
+    if (sh_exchange_seq_cst(&cache->visited, NO_VISITOR) == WAITED_FOR)
+        sh_os_wake(&cache->visited, INT32_MAX);
 }
 
 /* ---- Caches ---- */
@@ -680,6 +743,12 @@ void sh_cache_init(struct sh_cache *cache)
     cache->taken = 0;
     cache->passed_over = 0;
     cache->lost = false;
+    sh_store_relaxed(&cache->busy, 0u);
+    sh_store_relaxed(&cache->visited, NO_VISITOR);
+    sh_store_relaxed(&cache->entered, 0u);
+    cache->since = 0;
+    cache->seen = cache->round = 0;
+    cache->done = 0;
 }
 
 static struct sh_cache *cache_from_memory(void)
@@ -708,6 +777,9 @@ struct sh_cache *sh_cache_new(void)
     }
     if (cache) {
         cache->next = caches;
+        cache->since = sh_purge_clock();
+        cache->seen = sh_load_relaxed(&cache->entered);
+        cache->done = 0;
         caches = cache;
     }
     sh_lock_release(&sh_shared_lock);
@@ -787,6 +859,7 @@ struct sh_span *sh_cache_retire(struct sh_cache *cache)
     cache->next = idle;
     cache->since = sh_purge_clock();
     idle = cache;
+    sh_cache_leave(cache);
     if (sh_add_seq_cst(&idle_count, 1u) >= IDLE_MOST)
         dead = dissolve(longest_idle());
     dead = joined(dead, sh_cache_detach_dead(cache));
@@ -854,13 +927,17 @@ static void keep_cache(struct sh_cache *mine)
     lose_all(&caches, mine);
     lose_all(&idle, mine);
     sh_store_relaxed(&idle_count, 0u);
-    for (struct sh_cache *cache = retired; cache; cache = cache->next)
+    for (struct sh_cache *cache = retired; cache; cache = cache->next) {
         sh_store_relaxed(&cache->inbox, NULL);
+        sh_store_relaxed(&cache->visited, NO_VISITOR);
+    }
     sh_store_relaxed(&sh_shared_cache.inbox, NULL);
     sh_shared_cache.dead = NULL;
     if (!mine)
         return;
     sh_store_relaxed(&mine->inbox, NULL);
+    sh_store_relaxed(&mine->busy, 0u);
+    sh_store_relaxed(&mine->visited, NO_VISITOR);
     mine->dead = NULL;
     mine->next = NULL;
     caches = mine;

@@ -55,6 +55,7 @@
 
 #include "heaps/page_map.h"
 #include "heaps/span.h"
+#include "lib/check.h"
 #include "lib/lock.h"
 #include "threads/thread.h"
 
@@ -86,8 +87,15 @@ struct sh_cache {
     size_t taken; /* bytes of collected kinds handed out, not yet told to the pacer */
     uint32_t
         passed_over; /* refills that left the inbox as it was, since it was drained */
-    struct sh_cache *next; /* of all caches in use, under SH_RANK_SHARED */
-    uint64_t since; /* when its thread ended, on sh_purge_clock; under SH_RANK_SHARED */
+    struct sh_cache *next;    /* of all caches in use, under SH_RANK_SHARED */
+    _Atomic uint32_t busy;    /* its thread is in a slow path */
+    _Atomic uint32_t visited; /* another is: see heaps/reclaim.c */
+    _Atomic uint32_t entered; /* slow paths so far; its thread */
+    /* Under SH_RANK_SHARED. */
+    uint64_t since; /* when it was last seen in use, on sh_purge_clock */
+    uint32_t seen;  /* what `entered` then was */
+    uint32_t round; /* of visits, that saw it last */
+    uint8_t done;   /* of what visitors do, since then */
     SH_ALIGNED(SH_CACHE_LINE) _Atomic(struct sh_span *) inbox;
 };
 
@@ -169,6 +177,29 @@ SH_INLINE bool sh_cache_give(void *p)
 
 /* ---- Slow paths; the caller is in a critical section ---- */
 
+/* Waits for a visitor to leave; busy is then set. */
+SH_COLD void sh_cache_await_visitor(struct sh_cache *cache);
+
+/*
+ * Around what a thread does to its cache but for the fast paths: meanwhile nobody else
+ * touches it. Do not nest. Between the store and the load there is no fence: visitors
+ * see to that (heaps/reclaim.c). The acquire and the release pair with theirs.
+ */
+SH_INLINE void sh_cache_enter(struct sh_cache *cache)
+{
+    SH_CHECK2(!sh_load_relaxed(&cache->busy));
+    sh_store_relaxed(&cache->busy, 1u);
+    SH_BARRIER();
+    if (SH_UNLIKELY(sh_load_acquire(&cache->visited)))
+        sh_cache_await_visitor(cache);
+    sh_store_relaxed(&cache->entered, sh_load_relaxed(&cache->entered) + 1);
+}
+
+SH_INLINE void sh_cache_leave(struct sh_cache *cache)
+{
+    sh_store_release(&cache->busy, 0u);
+}
+
 void sh_cache_init(struct sh_cache *cache);
 
 /* A cache for a thread: that of one that ended, or a new one; NULL: no memory. */
@@ -179,7 +210,7 @@ struct sh_cache *sh_cache_new(void);
  * they miss. */
 void sh_cache_select(struct sh_thread *self);
 
-/* The thread of the cache ends: the cache is kept as it is for the next one, but if many
+/* The thread of the cache, which it has entered, ends: the cache is kept as it is for the next one, but if many
  * are, the one that has been idle longest hands its spans to the shared cache. Returns
  * empty spans, to be given back without a lock. */
 struct sh_span *sh_cache_retire(struct sh_cache *cache);
@@ -228,6 +259,20 @@ void sh_cache_unload(
 /* Where memory is wanted back: all rounds go to their spans, and no span stays for being
  * current. The caller gives back the dead. */
 void sh_cache_put_away(struct sh_cache *cache);
+
+/* A visitor comes, which counts once sh_os_fence_threads was called and `busy` then is 0;
+ * the thread is waiting for it; it leaves. */
+void sh_cache_visit(struct sh_cache *cache);
+bool sh_cache_is_wanted(struct sh_cache *cache);
+void sh_cache_end_visit(struct sh_cache *cache);
+
+/* Of a cache whose thread is idle, or of a shared one, what its fast paths do not need: takes back what others freed, and
+ * gives up current spans that are empty. The caller gives back the dead. */
+void sh_cache_tidy(struct sh_cache *cache);
+
+/* Calls visit for the spans of malloc's kind from which the cache would allocate. */
+void sh_cache_each_available(struct sh_cache *cache,
+    bool (*visit)(struct sh_cache *cache, struct sh_span *span));
 
 /* Takes a span that is not current off its list. */
 void sh_cache_unlist(struct sh_cache *cache, struct sh_span *span);

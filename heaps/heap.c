@@ -44,8 +44,12 @@ static void thread_ending(struct sh_thread *self)
 {
     struct sh_cache *cache = self->cache;
     self->cache = NULL;
+    self->deferred = NULL;
     sh_cache_select(self);
-    self->deferred = cache ? sh_cache_retire(cache) : NULL;
+    if (!cache)
+        return;
+    sh_cache_enter(cache);
+    self->deferred = sh_cache_retire(cache);
 }
 
 static void thread_ended(struct sh_thread *self)
@@ -131,8 +135,10 @@ static struct sh_cache *enter_cache(void)
 {
     struct sh_thread *self = sh_thread_enter();
     sh_critical_enter();
-    if (SH_LIKELY(self && has_cache(self)))
+    if (SH_LIKELY(self && has_cache(self))) {
+        sh_cache_enter(self->cache);
         return self->cache;
+    }
     sh_lock_acquire(&sh_shared_lock);
     return &sh_shared_cache;
 }
@@ -142,6 +148,8 @@ static void leave_cache(struct sh_cache *cache)
     struct sh_span *dead = sh_cache_detach_dead(cache);
     if (cache == &sh_shared_cache)
         sh_lock_release(&sh_shared_lock);
+    else
+        sh_cache_leave(cache);
     sh_cache_give_back(dead);
     sh_critical_leave();
 }
@@ -445,9 +453,11 @@ SH_INLINE bool free_cell(struct sh_cell cell)
     struct sh_cache *owner = sh_span_owner(span);
     if (SH_LIKELY(!owner || owner != own_cache()))
         return sh_remote_free(span, cell.index);
+    sh_cache_enter(owner);
     bool freed = sh_cache_free_own(owner, span, cell.index);
-    if (SH_UNLIKELY(owner->dead != NULL))
-        sh_cache_give_back(sh_cache_detach_dead(owner));
+    struct sh_span *dead = sh_cache_detach_dead(owner);
+    sh_cache_leave(owner);
+    sh_cache_give_back(dead);
     return freed;
 }
 
@@ -495,14 +505,10 @@ void sh_heap_free(void *p, const char *call)
 bool sh_heap_trim(void)
 {
     sh_heap_init();
-    sh_critical_enter();
     size_t before = sh_load_relaxed(&sh_heap_counts.total_pages);
-    struct sh_cache *cache = own_cache();
-    if (cache) {
-        sh_cache_put_away(cache);
-        sh_cache_give_back(sh_cache_detach_dead(cache));
-    }
-    sh_cache_give_back(sh_cache_dissolve_idle());
+    put_away();
+    sh_critical_enter();
+    sh_reclaim_idle();
     bool any = sh_purge_dirty();
     sh_critical_leave();
     return any || sh_load_relaxed(&sh_heap_counts.total_pages) < before;

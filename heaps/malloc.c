@@ -16,7 +16,9 @@ static void *reload(size_t size)
     if (size > SH_SMALL_MAX || cache == &sh_empty_cache)
         return NULL;
     sh_critical_enter();
+    sh_cache_enter(cache);
     void *p = sh_cache_reload(cache, SH_KIND_EXPLICIT, sh_size_class_of(size));
+    sh_cache_leave(cache);
     sh_critical_leave();
     return p;
 }

@@ -17,6 +17,10 @@
  */
 uint64_t sh_reclaim_by_time(void);
 
+/* Gives back what lies empty in the caches of other threads that are not just then in a
+ * slow path, however long they have been idle. */
+void sh_reclaim_idle(void);
+
 /* There is something for it to do, now or later. */
 bool sh_reclaim_waits(void);
 

@@ -40,8 +40,7 @@ void sh_remote_deliver(struct sh_span *span)
         return;
     }
     push(owner, span);
-    if (owner == &sh_shared_cache)
-        sh_background_notice();
+    sh_background_notice();
     if (SH_UNLIKELY(owner_now(span) != owner))
         sh_remote_pass_on(owner);
 }
@@ -120,16 +119,26 @@ static bool keep(struct sh_bin *bin, struct sh_span *span, uint32_t cell, void *
     return true;
 }
 
+/* A magazine of this thread's own has no room for one more. */
+static void overflow(struct sh_span *span)
+{
+    struct sh_cache *cache = sh_my_cache;
+    if (cache == &sh_empty_cache)
+        return;
+    sh_cache_enter(cache);
+    sh_cache_overflow(cache, span->kind, span->class_index);
+    struct sh_span *dead = sh_cache_detach_dead(cache);
+    sh_cache_leave(cache);
+    sh_cache_give_back(dead);
+}
+
 /* There is no room for it, or it is small. */
 static bool send_home(struct sh_span *span, uint32_t cell)
 {
-    struct sh_cache *cache = sh_my_cache;
     sh_critical_enter();
     if (span->cell_size >= KEPT_BYTES)
-        sh_cache_overflow(cache, span->kind, span->class_index);
+        overflow(span);
     bool freed = free_remotely(span, cell);
-    if (SH_UNLIKELY(cache->dead != NULL))
-        sh_cache_give_back(sh_cache_detach_dead(cache));
     sh_critical_leave();
     return freed;
 }

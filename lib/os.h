@@ -99,4 +99,12 @@ void sh_os_wait(_Atomic uint32_t *word, uint32_t value, uint64_t ns);
 void sh_os_wake(_Atomic uint32_t *word, uint32_t how_many);
 void sh_os_yield(void);
 
+/*
+ * Between its call and its return every thread of the process executes a full memory
+ * fence, so that where one side of a handshake is rare the other needs none. Prepare
+ * comes first, in each process of its own; false: the system cannot.
+ */
+bool sh_os_fence_prepare(void);
+void sh_os_fence_threads(void);
+
 #endif /* SH_LIB_OS_H */

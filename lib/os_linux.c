@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <linux/membarrier.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -621,4 +622,23 @@ void sh_os_yield(void)
     int error = errno;
     sched_yield();
     errno = error;
+}
+
+static bool membarrier(int command)
+{
+    int error = errno;
+    long result = syscall(SYS_membarrier, command, 0, 0);
+    errno = error;
+    return result == 0;
+}
+
+bool sh_os_fence_prepare(void)
+{
+    return membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
+}
+
+void sh_os_fence_threads(void)
+{
+    if (!membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED))
+        sh_fatal("no memory fence in other threads");
 }

@@ -215,7 +215,8 @@ static void no_live_object_has_0_bytes(void **unused)
     }
     assert_int_equal(gc_nbytes(small - 1), 0);
     assert_int_equal(gc_nbytes(huge + 40 * MIB - 1), 0);
-    assert_int_equal(gc_nbytes(huge + 40 * MIB), 0);
+    if (huge + 40 * MIB != large)
+        assert_int_equal(gc_nbytes(huge + 40 * MIB), 0);
     gc_free(small);
     gc_free(large);
     gc_free(huge);
