@@ -263,17 +263,19 @@ static void *try_alloc(const struct sh_request *request, bool last)
     return alloc_large(request);
 }
 
-/* What this thread keeps for its next allocations, and threads that ended kept for
- * others, can be of use to this one. */
-static void put_away(void)
+/* What this thread keeps for its next allocations, others for theirs, and threads that
+ * ended for others, goes back to the system. True: there were dirty pages. */
+static bool put_away(void)
 {
     struct sh_cache *cache = enter_cache();
     sh_cache_put_away(cache);
     leave_cache(cache);
     sh_critical_enter();
     sh_cache_give_back(sh_cache_dissolve_idle());
-    sh_purge_dirty();
+    sh_reclaim_idle();
+    bool any = sh_purge_dirty();
     sh_critical_leave();
+    return any;
 }
 
 /* Pages that a new area needs to serve the request. */
@@ -506,11 +508,7 @@ bool sh_heap_trim(void)
 {
     sh_heap_init();
     size_t before = sh_load_relaxed(&sh_heap_counts.total_pages);
-    put_away();
-    sh_critical_enter();
-    sh_reclaim_idle();
-    bool any = sh_purge_dirty();
-    sh_critical_leave();
+    bool any = put_away();
     return any || sh_load_relaxed(&sh_heap_counts.total_pages) < before;
 }
 
