@@ -651,18 +651,24 @@ void sh_cache_tidy(struct sh_cache *cache)
     each_bin_in_use(cache, give_up_empty);
 }
 
-void sh_cache_each_available(
-    struct sh_cache *cache, bool (*visit)(struct sh_cache *cache, struct sh_span *span))
+static bool each_available_of(struct sh_depot *depot,
+    bool (*visit)(void *context, struct sh_span *span), void *context)
+{
+    if (depot->current && !visit(context, depot->current))
+        return false;
+    struct sh_span *span = depot->head[SH_LIST_AVAILABLE];
+    while (span && visit(context, span))
+        span = span->next;
+    return !span;
+}
+
+void sh_cache_each_available(struct sh_cache *cache,
+    bool (*visit)(void *context, struct sh_span *span), void *context)
 {
     struct sh_depot *depots = cache->depots[SH_KIND_EXPLICIT];
-    bool more = true;
-    for (unsigned c = 0; c < SH_CLASS_COUNT && more; c++) {
-        struct sh_span *span = depots[c].head[SH_LIST_AVAILABLE];
-        if (depots[c].current)
-            more = visit(cache, depots[c].current);
-        for (; span && more; span = span->next)
-            more = visit(cache, span);
-    }
+    unsigned c = 0;
+    while (c < SH_CLASS_COUNT && each_available_of(&depots[c], visit, context))
+        c++;
 }
 
 static void put_away(struct sh_cache *cache, enum sh_kind kind, unsigned c)
@@ -747,8 +753,9 @@ void sh_cache_init(struct sh_cache *cache)
     sh_store_relaxed(&cache->visited, NO_VISITOR);
     sh_store_relaxed(&cache->entered, 0u);
     cache->since = 0;
-    cache->seen = cache->round = 0;
+    cache->seen = 0;
     cache->done = 0;
+    memset(cache->rounds, 0, sizeof cache->rounds);
 }
 
 static struct sh_cache *cache_from_memory(void)

@@ -78,6 +78,9 @@ struct sh_depot {
     uint32_t overflows; /* of the magazine, since it was last refilled */
 };
 
+/* Rounds of visits (heaps/reclaim.c): to who is idle, and to all. */
+enum sh_cache_round { SH_CACHE_ROUND_BY_TIME, SH_CACHE_ROUND_AT_ONCE, SH_CACHE_ROUNDS };
+
 struct sh_cache {
     struct sh_bin bins[SH_KIND_COUNT][SH_CLASS_COUNT];
     struct sh_depot depots[SH_KIND_COUNT][SH_CLASS_COUNT];
@@ -94,8 +97,8 @@ struct sh_cache {
     /* Under SH_RANK_SHARED. */
     uint64_t since; /* when it was last seen in use, on sh_purge_clock */
     uint32_t seen;  /* what `entered` then was */
-    uint32_t round; /* of visits, that saw it last */
     uint8_t done;   /* of what visitors do, since then */
+    uint64_t rounds[SH_CACHE_ROUNDS]; /* of visits, the latest of each kind so far */
     SH_ALIGNED(SH_CACHE_LINE) _Atomic(struct sh_span *) inbox;
 };
 
@@ -210,9 +213,9 @@ struct sh_cache *sh_cache_new(void);
  * they miss. */
 void sh_cache_select(struct sh_thread *self);
 
-/* The thread of the cache, which it has entered, ends: the cache is kept as it is for the next one, but if many
- * are, the one that has been idle longest hands its spans to the shared cache. Returns
- * empty spans, to be given back without a lock. */
+/* The thread of the cache, which it has entered, ends: the cache is kept as it is for the
+ * next one, but if many are, the one that has been idle longest hands its spans to the
+ * shared cache. Returns empty spans, to be given back without a lock. */
 struct sh_span *sh_cache_retire(struct sh_cache *cache);
 
 /* Hands the spans of all idle caches, or of those that became so by then, to the shared
@@ -261,18 +264,19 @@ void sh_cache_unload(
 void sh_cache_put_away(struct sh_cache *cache);
 
 /* A visitor comes, which counts once sh_os_fence_threads was called and `busy` then is 0;
- * the thread is waiting for it; it leaves. */
+ * the thread is waiting for it; it leaves. The visitor is in a critical section. */
 void sh_cache_visit(struct sh_cache *cache);
 bool sh_cache_is_wanted(struct sh_cache *cache);
 void sh_cache_end_visit(struct sh_cache *cache);
 
-/* Of a cache whose thread is idle, or of a shared one, what its fast paths do not need: takes back what others freed, and
- * gives up current spans that are empty. The caller gives back the dead. */
+/* Of a visited cache, what its thread's fast paths do not need: takes back what others
+ * freed, and gives up current spans that are empty. The caller gives back the dead. */
 void sh_cache_tidy(struct sh_cache *cache);
 
-/* Calls visit for the spans of malloc's kind from which the cache would allocate. */
+/* Calls visit for the spans of malloc's kind from which the cache would allocate, until
+ * it says false: the cache may then be its thread's again. */
 void sh_cache_each_available(struct sh_cache *cache,
-    bool (*visit)(struct sh_cache *cache, struct sh_span *span));
+    bool (*visit)(void *context, struct sh_span *span), void *context);
 
 /* Takes a span that is not current off its list. */
 void sh_cache_unlist(struct sh_cache *cache, struct sh_span *span);

@@ -272,7 +272,9 @@ static bool put_away(void)
     leave_cache(cache);
     sh_critical_enter();
     sh_cache_give_back(sh_cache_dissolve_idle());
+    sh_critical_leave();
     sh_reclaim_idle();
+    sh_critical_enter();
     bool any = sh_purge_dirty();
     sh_critical_leave();
     return any;

@@ -3,9 +3,10 @@
  * What lies empty in caches. See heaps/reclaim.h.
  *
  * Threads that ended. A thread leaves its cache whole for the next one. If none comes
- * within a quarter of the decay, the cache is dissolved: its magazines are emptied, and its spans become
- * the shared cache's, which gives back the empty ones. What is freed later in the shared
- * cache's spans comes to its inbox, and stays there until somebody looks.
+ * within a quarter of the decay, the cache is dissolved: its magazines are emptied, and
+ * its spans become the shared cache's, which gives back the empty ones. What is freed
+ * later in the shared cache's spans comes to its inbox, and stays there until somebody
+ * looks.
  *
  * Threads that fell idle. What others free in a thread's spans waits in its inbox until
  * one of its bins runs dry; a thread that only waits, say for what it handed on, would
@@ -16,7 +17,10 @@
  *     up empty spans, current ones too;
  *   - trims, after the whole of it: purges, in spans that the cache would allocate from,
  *     pages without a cell that is LIVE or HELD. Malloc's spans alone: of the others
- *     sweeping decides.
+ *     sweeping decides. Not in the user's areas, which are never purged.
+ *
+ * What others free in a cache that was trimmed counts as if its thread had been there: it
+ * is tidied and trimmed again a quarter of the decay and a decay later, not for each free.
  *
  * The thread may run all the time, but in fast paths only. These change cells from HELD
  * to LIVE and back, and its magazines; a visitor touches neither. From FREE, and from
@@ -36,11 +40,18 @@
  *
  * Visits begin, and change lists, under SH_RANK_SHARED, as all that is done to several
  * caches: a thread that ends, the collector and a fork wait for that. The purging is
- * done without a lock. A thread that wants in meanwhile waits for one span's; one that
- * ends does so, too, before it leaves its cache. Nobody is waited for by a visitor.
+ * done without a lock. A thread that wants in meanwhile waits for one span's, whichever
+ * of the visited caches that is of, and then is let in: it is not idle. One that ends
+ * does so, too, before it leaves its cache. Nobody is waited for by a visitor, which
+ * stays in a critical section from the first store of `visited` to the last: who waits
+ * for it does so in one.
+ *
+ * A round goes over all caches, some of them at a time, and to each once: several rounds
+ * may be under way, and the threads' doings must not keep them on for ever.
  */
 #include "heaps/reclaim.h"
 
+#include "heaps/area.h"
 #include "heaps/background.h"
 #include "heaps/cache.h"
 #include "heaps/purge.h"
@@ -97,32 +108,29 @@ static void purge_inside(const struct sh_span *span)
     purge_gap(gap, sh_span_cell(span, cells));
 }
 
-static bool visit_span(struct sh_cache *cache, struct sh_span *span)
-{
-    purge_inside(span);
-    return !sh_cache_is_wanted(cache);
-}
-
 /* ---- Visits ---- */
 
 struct visits {
-    struct sh_cache *caches[VISITS];
+    struct sh_cache *caches[VISITS]; /* NULL: its visit has ended */
     bool trim[VISITS];
     unsigned count;
+    unsigned at; /* whose spans are being purged */
     struct sh_span *dead;
 };
 
 /* What there is to be done in caches that have been idle since then. */
 struct round {
-    uint32_t number;
+    enum sh_cache_round kind;
+    uint64_t number; /* of its kind */
     uint64_t now, tidy_since, trim_since;
 };
 
-/* Under the shared lock, as the next ones. Notes whether its thread was there since. */
+/* Under the shared lock, as the next ones. Notes whether anything happened since. */
 static void look_at(struct sh_cache *cache, uint64_t now)
 {
     uint32_t entered = sh_load_relaxed(&cache->entered);
-    if (entered == cache->seen)
+    bool freed = cache->done == TRIMMED && sh_load_relaxed(&cache->inbox);
+    if (entered == cache->seen && !freed)
         return;
     cache->seen = entered;
     cache->since = now;
@@ -144,14 +152,14 @@ static bool wants_visit(struct sh_cache *cache, const struct round *round)
            (cache->done < most || sh_load_relaxed(&cache->inbox));
 }
 
-/* Those that this round has not seen yet. */
+/* Those that neither this round has seen yet nor a later one of its kind. */
 static void choose(struct visits *visits, const struct round *round)
 {
     struct sh_cache *cache = sh_cache_first();
     for (; cache && visits->count < VISITS; cache = cache->next) {
-        if (cache->round == round->number)
+        if (cache->rounds[round->kind] >= round->number)
             continue;
-        cache->round = round->number;
+        cache->rounds[round->kind] = round->number;
         look_at(cache, round->now);
         if (wants_visit(cache, round))
             visits->caches[visits->count++] = cache;
@@ -167,10 +175,10 @@ static void begin(struct visits *visits)
     visits->count = 0;
     for (unsigned i = 0; i < chosen; i++)
         sh_cache_visit(visits->caches[i]);
-    sh_os_fence_threads();
+    bool fenced = sh_os_fence_threads();
     for (unsigned i = 0; i < chosen; i++) {
         struct sh_cache *cache = visits->caches[i];
-        if (!sh_load_acquire(&cache->busy)) {
+        if (fenced && !sh_load_acquire(&cache->busy)) {
             visits->caches[visits->count++] = cache;
         } else {
             sh_store_relaxed(&unsettled, true);
@@ -199,14 +207,39 @@ static void tidy(struct visits *visits, const struct round *round)
     }
 }
 
+static void end(struct visits *visits, unsigned i)
+{
+    if (visits->caches[i])
+        sh_cache_end_visit(visits->caches[i]);
+    visits->caches[i] = NULL;
+}
+
+static void let_in_who_waits(struct visits *visits)
+{
+    for (unsigned i = visits->at; i < visits->count; i++)
+        if (visits->caches[i] && sh_cache_is_wanted(visits->caches[i]))
+            end(visits, i);
+}
+
+static bool visit_span(void *context, struct sh_span *span)
+{
+    struct visits *visits = context;
+    if (!span->area->from_user)
+        purge_inside(span);
+    let_in_who_waits(visits);
+    return visits->caches[visits->at];
+}
+
 /* Without the lock. */
 static void finish(struct visits *visits)
 {
-    for (unsigned i = 0; i < visits->count; i++) {
-        struct sh_cache *cache = visits->caches[i];
-        if (visits->trim[i])
-            sh_cache_each_available(cache, visit_span);
-        sh_cache_end_visit(cache);
+    for (unsigned i = 0; i < visits->count; i++)
+        if (!visits->trim[i])
+            end(visits, i);
+    for (visits->at = 0; visits->at < visits->count; visits->at++) {
+        if (visits->caches[visits->at])
+            sh_cache_each_available(visits->caches[visits->at], visit_span, visits);
+        end(visits, visits->at);
     }
     sh_cache_give_back(visits->dead);
 }
@@ -227,14 +260,19 @@ static bool visit_some(const struct round *round)
     return any;
 }
 
+/* Who stops the world waits for some visits, not for all. */
 static void visit_all(struct round round)
 {
-    static _Atomic uint32_t rounds;
-    round.number = sh_add_relaxed(&rounds, 1u) + 1;
+    static _Atomic uint64_t rounds[SH_CACHE_ROUNDS];
+    round.number = sh_add_relaxed(&rounds[round.kind], 1u) + 1;
     if (!sh_os_fence_prepare())
         return;
-    while (visit_some(&round)) {
-    }
+    bool any;
+    do {
+        sh_critical_enter();
+        any = visit_some(&round);
+        sh_critical_leave();
+    } while (any);
 }
 
 /* ---- When ---- */
@@ -258,7 +296,11 @@ uint64_t sh_reclaim_by_time(void)
 {
     uint64_t now = sh_purge_clock(), decay = decay_ns(), wait = decay / 4;
     struct round round = {
-        .now = now, .tidy_since = before(now, wait), .trim_since = before(now, decay)};
+        .kind = SH_CACHE_ROUND_BY_TIME,
+        .now = now,
+        .tidy_since = before(now, wait),
+        .trim_since = before(now, decay),
+    };
     if (shared_waits())
         sh_cache_give_back(sh_cache_dissolve_idle_by(round.tidy_since));
     sh_store_relaxed(&unsettled, false);
@@ -270,7 +312,11 @@ uint64_t sh_reclaim_by_time(void)
 void sh_reclaim_idle(void)
 {
     struct round round = {
-        .now = sh_purge_clock(), .tidy_since = UINT64_MAX, .trim_since = UINT64_MAX};
+        .kind = SH_CACHE_ROUND_AT_ONCE,
+        .now = sh_purge_clock(),
+        .tidy_since = UINT64_MAX,
+        .trim_since = UINT64_MAX,
+    };
     visit_all(round);
 }
 

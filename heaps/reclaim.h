@@ -2,8 +2,8 @@
 /*
  * What lies empty in caches: given back for threads that do not do it themselves.
  *
- * Locks: SH_RANK_SHARED and SH_RANK_HEAP. Callers are in a critical section and hold no
- * lock.
+ * Locks: SH_RANK_SHARED and SH_RANK_HEAP. Callers hold no lock, and but for
+ * sh_reclaim_idle are in a critical section.
  */
 #ifndef SH_HEAPS_RECLAIM_H
 #define SH_HEAPS_RECLAIM_H
@@ -17,8 +17,8 @@
  */
 uint64_t sh_reclaim_by_time(void);
 
-/* Gives back what lies empty in the caches of other threads that are not just then in a
- * slow path, however long they have been idle. */
+/* Gives back what lies empty in the caches of all threads that are not just then in a
+ * slow path, however long they have been idle. In critical sections of its own. */
 void sh_reclaim_idle(void);
 
 /* There is something for it to do, now or later. */

@@ -102,9 +102,9 @@ void sh_os_yield(void);
 /*
  * Between its call and its return every thread of the process executes a full memory
  * fence, so that where one side of a handshake is rare the other needs none. Prepare
- * comes first, in each process of its own; false: the system cannot.
+ * comes first, in each process of its own. False: the system cannot, or forbids it.
  */
 bool sh_os_fence_prepare(void);
-void sh_os_fence_threads(void);
+bool sh_os_fence_threads(void);
 
 #endif /* SH_LIB_OS_H */

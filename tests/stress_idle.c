@@ -19,7 +19,7 @@
 #include "lib/options.h"
 #include "tests/stress.h"
 
-enum { THREADS = 4, SLOTS = 4000, BURST = 3000 };
+enum { THREADS = 4, TRIMMERS = 3, SLOTS = 4000, BURST = 3000 };
 
 struct object {
     unsigned char *bytes;
@@ -116,6 +116,17 @@ static void *collect(void *unused)
     return NULL;
 }
 
+static void *take_and_give(void *unused)
+{
+    struct random random = {.state = next_seed()};
+    void *taken_here[BURST];
+    for (unsigned i = 0; i < BURST; i++)
+        MUST((taken_here[i] = sh_malloc(any_size(&random))));
+    for (unsigned i = 0; i < BURST; i++)
+        sh_free(taken_here[i]);
+    return NULL;
+}
+
 /* The child has the caches as they were, some of them in the midst of a visit. */
 static void in_a_child(void)
 {
@@ -124,6 +135,8 @@ static void in_a_child(void)
         if (!sh_load_relaxed(&taken[i]))
             put_another(&slots[i], &random);
     sh_heap_trim();
+    gc_collect();
+    in_thread(take_and_give, NULL);
     _exit(0);
 }
 
@@ -132,14 +145,15 @@ static void visits_are_not_noticed(void **unused)
     uint64_t seconds = begin_stress();
     sh_heap_init();
     sh_options.decay_ms = 1;
-    pthread_t threads[THREADS + 2];
+    pthread_t threads[THREADS + TRIMMERS + 1];
     for (int i = 0; i < THREADS; i++)
         threads[i] = start(come_and_work, NULL);
-    threads[THREADS] = start(trim, NULL);
-    threads[THREADS + 1] = start(collect, NULL);
+    for (int i = 0; i < TRIMMERS; i++)
+        threads[THREADS + i] = start(trim, NULL);
+    threads[THREADS + TRIMMERS] = start(collect, NULL);
     uint64_t end = sh_os_now_ns() + seconds * 1000000000;
     while (sh_os_now_ns() < end) {
-        sleep_us(50000);
+        sleep_us(20000);
         if (SH_TSAN || !SH_INTERPOSE)
             continue;
         int status = -1;
@@ -150,7 +164,7 @@ static void visits_are_not_noticed(void **unused)
         assert_int_equal(status, 0);
     }
     sh_store_relaxed(&over, true);
-    for (int i = 0; i < THREADS + 2; i++)
+    for (int i = 0; i < THREADS + TRIMMERS + 1; i++)
         join(threads[i]);
     printf("%llu bursts, %llu objects verified\n",
         (unsigned long long)sh_load_relaxed(&bursts),

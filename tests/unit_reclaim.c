@@ -1,13 +1,25 @@
 /* SPDX-License-Identifier: MIT */
 /* heaps/reclaim.h: what idle threads keep is given back, by a clock of the test's. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1
+#endif
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/membarrier.h>
+#include <linux/seccomp.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
 
 #include <cmocka.h>
 
+#include "heaps/area.h"
 #include "heaps/heap.h"
 #include "heaps/purge.h"
 #include "heaps/reclaim.h"
@@ -20,6 +32,8 @@
 #define DECAY ((uint64_t)1000)
 #define SIZE ((size_t)512)
 #define COUNT 20000
+#define USERS_BYTES ((size_t)32 << 20)
+#define OURS_BYTES ((size_t)256 << 20)
 
 static uint64_t now = 1000000 * MS;
 
@@ -29,6 +43,13 @@ static uint64_t test_clock(void)
 }
 
 static void *at[COUNT];
+static uintptr_t ours; /* aligned to its size */
+
+/* The heap has what it was given, and no more. */
+size_t gc_get_max_new_split(void)
+{
+    return 0;
+}
 
 static size_t used_pages(void)
 {
@@ -59,7 +80,11 @@ static int begin(void **unused)
     sh_heap_init();
     sh_options.background = false;
     sh_options.decay_ms = (int)DECAY;
-    return give_area((size_t)256 << 20) || gc_thread_register();
+    ours = (uintptr_t)sh_os_map(OURS_BYTES, OURS_BYTES);
+    sh_critical_enter();
+    int error = sh_area_add(ours, ours + OURS_BYTES, false);
+    sh_critical_leave();
+    return error || gc_thread_register();
 }
 
 /* ---- A thread that waits, and does as it is told ---- */
@@ -264,6 +289,209 @@ static void pages_without_a_live_cell_are_purged(void **unused)
     tell_and_wait(FREE_ALL);
 }
 
+/* What the user gave stays as it is. Our memory is used up before, so the last test. */
+static void users_areas_are_not_purged(void **unused)
+{
+    static uintptr_t pages[COUNT];
+    while (sh_malloc((size_t)64 << 10)) {
+    }
+    assert_int_equal(give_area(USERS_BYTES), 0);
+    tell_and_wait(ALLOCATE);
+    for (size_t i = 0; i < COUNT; i++)
+        pages[i] = (uintptr_t)at[i];
+    assert_true(span_of(at[COUNT / 2])->area->from_user);
+    tell_and_wait(FREE_MOST);
+    reclaim_after(1);
+    reclaim_after(DECAY);
+    assert_int_equal(worker_cache->done, 2);
+    assert_int_equal(resident_pages_of(pages, COUNT), COUNT);
+    tell_and_wait(FREE_ALL);
+}
+
+/* What others free in a trimmed cache waits for a while again, so that who frees one by
+ * one does not have the whole cache trimmed for each. */
+static void what_is_freed_after_trimming_waits(void **unused)
+{
+    tell_and_wait(ALLOCATE);
+    reclaim_after(1);
+    assert_true(reclaim_after(DECAY) == SH_PURGE_NEVER);
+    assert_int_equal(worker_cache->done, 2);
+    for (int i = 0; i < 4; i++) {
+        sh_free(at[i]);
+        assert_true(reclaim_after(1) <= now + DECAY * MS);
+        assert_non_null(sh_load_relaxed(&worker_cache->inbox));
+        assert_int_equal(worker_cache->done, 0);
+        reclaim_after(DECAY / 4);
+        assert_null(sh_load_relaxed(&worker_cache->inbox));
+        assert_int_equal(worker_cache->done, 1);
+        assert_true(reclaim_after(DECAY) == SH_PURGE_NEVER);
+        assert_int_equal(worker_cache->done, 2);
+    }
+    for (int i = 0; i < 4; i++)
+        at[i] = NULL;
+    tell_and_wait(FREE_ALL);
+}
+
+/* ---- Filters of system calls; they stay with the thread ---- */
+
+static void filter_calls(const struct sock_filter *filter, size_t count)
+{
+    struct sock_fprog program = {(unsigned short)count, (struct sock_filter *)filter};
+    MUST(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    MUST(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) == 0);
+}
+
+/* The system has fences, and forbids them, perhaps only once it is asked for one. */
+static void *trim_without_fence(void *any)
+{
+    const struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_membarrier, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K,
+            any ? MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED
+                : MEMBARRIER_CMD_PRIVATE_EXPEDITED,
+            0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    filter_calls(filter, sizeof filter / sizeof filter[0]);
+    errno = 0;
+    sh_heap_trim();
+    MUST(errno == 0);
+    return NULL;
+}
+
+static void without_a_fence_nobody_is_visited(void **unused)
+{
+    for (int any = 0; any < 2; any++) {
+        tell_and_wait(ALLOCATE);
+        free_but_each(0);
+        join(start(trim_without_fence, any ? &now : NULL));
+        assert_non_null(sh_load_relaxed(&worker_cache->inbox));
+        assert_int_equal(sh_load_relaxed(&worker_cache->visited), 0);
+        tell_and_wait(GO_ON);
+    }
+}
+
+/* ---- What happens while a visitor purges ---- */
+
+/* Its madvise of our memory ends in a handler, which does this of the span, and is then
+ * forbidden. */
+static void (*meanwhile)(const struct sh_span *span);
+static uint32_t purges;
+
+static void on_purge(int signal, siginfo_t *info, void *context)
+{
+    greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
+    purges++;
+    meanwhile(sh_page_map_lookup((uintptr_t)registers[REG_RDI]));
+    registers[REG_RAX] = -EPERM;
+}
+
+static void *trim_slowly(void *unused)
+{
+    const struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_madvise, 0, 6),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args) + 4),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)(ours >> 32), 0, 4),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args)),
+        BPF_STMT(BPF_ALU | BPF_AND | BPF_K, ~(uint32_t)(OURS_BYTES - 1)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)ours, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sigaction action = {.sa_sigaction = on_purge, .sa_flags = SA_SIGINFO};
+    MUST(sigaction(SIGSYS, &action, NULL) == 0);
+    filter_calls(filter, sizeof filter / sizeof filter[0]);
+    sh_reclaim_idle();
+    return NULL;
+}
+
+/* Has a cache with pages to be purged, visited before the worker's, which is older. */
+static struct sh_cache *idle_cache;
+static _Atomic uint32_t may_end, is_idle;
+
+static void *be_idle(void *unused)
+{
+    take_cache();
+    idle_cache = cache();
+    allocate();
+    free_but_each(KEPT);
+    set_flag(&is_idle, 1);
+    await_flag(&may_end, 1);
+    free_but_each(0);
+    return NULL;
+}
+
+static void trim_and(void (*what)(const struct sh_span *span))
+{
+    meanwhile = what;
+    purges = 0;
+    sh_store_relaxed(&may_end, 0u);
+    sh_store_relaxed(&is_idle, 0u);
+    pthread_t thread = start(be_idle, NULL);
+    await_flag(&is_idle, 1);
+    join(start(trim_slowly, NULL));
+    set_flag(&may_end, 1);
+    join(thread);
+    assert_true(purges > 1);
+}
+
+/* Told so at the first purge, the worker has gone on when the next span's turn comes. */
+static void let_worker_go_on(const struct sh_span *span)
+{
+    static const struct sh_span *first;
+    static uint32_t before;
+    if (purges == 1) {
+        first = span;
+        before = sh_load_acquire(&deeds_done);
+        tell(GO_ON);
+        while (!sh_cache_is_wanted(worker_cache))
+            sleep_us(1000);
+    } else if (span != first) {
+        await_flag(&deeds_done, before + 1);
+    }
+}
+
+static void who_waits_is_let_in_between_spans(void **unused)
+{
+    trim_and(let_worker_go_on);
+}
+
+static _Atomic uint32_t other_rounds, begun, enough;
+
+static void *visit_all(void *unused)
+{
+    await_flag(&begun, 1);
+    while (!sh_load_acquire(&enough)) {
+        sh_reclaim_idle();
+        sh_add_seq_cst(&other_rounds, 1u);
+        sleep_us(100);
+    }
+    return NULL;
+}
+
+/* Another begins a round, and the thread that is visited does not stay idle. */
+static void let_all_go_on(const struct sh_span *span)
+{
+    uint32_t before = sh_load_acquire(&other_rounds);
+    set_flag(&begun, 1);
+    while (purges % 64 == 1 && sh_load_acquire(&other_rounds) - before < 2)
+        sleep_us(100);
+    sh_add_relaxed(&idle_cache->entered, 1u);
+    MUST(purges < 2 * COUNT / KEPT);
+}
+
+static void a_round_ends(void **unused)
+{
+    pthread_t other = start(visit_all, NULL);
+    trim_and(let_all_go_on);
+    sh_store_release(&enough, 1u);
+    join(other);
+}
+
 /* malloc_trim does not wait for anybody to be idle. */
 static void trimming_visits_all(void **unused)
 {
@@ -336,10 +564,15 @@ int main(void)
         WORKER_TEST(who_is_in_a_slow_path_is_left_alone),
         WORKER_TEST(a_visitor_is_waited_for),
         WORKER_TEST(pages_without_a_live_cell_are_purged),
+        WORKER_TEST(what_is_freed_after_trimming_waits),
+        WORKER_TEST(without_a_fence_nobody_is_visited),
+        WORKER_TEST(who_waits_is_let_in_between_spans),
+        WORKER_TEST(a_round_ends),
         WORKER_TEST(trimming_visits_all),
         cmocka_unit_test(what_ended_threads_left_is_given_back),
         cmocka_unit_test(the_shared_inbox_is_looked_at),
         cmocka_unit_test(threads_that_come_by_do_it),
+        WORKER_TEST(users_areas_are_not_purged),
     };
     return cmocka_run_group_tests(tests, begin, NULL);
 }
