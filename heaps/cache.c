@@ -12,6 +12,7 @@
 
 #include "heaps/background.h"
 #include "heaps/fill.h"
+#include "heaps/limit.h"
 #include "heaps/misuse.h"
 #include "heaps/pace.h"
 #include "heaps/purge.h"
@@ -506,7 +507,8 @@ static bool use_adopted(struct sh_cache *cache, enum sh_kind kind, unsigned c)
 static struct sh_span *new_span(enum sh_kind kind, unsigned c, bool tiny)
 {
     const struct sh_size_class *class = &sh_size_classes[c];
-    size_t share = sh_load_relaxed(&sh_heap_counts.total_pages) / 64;
+    size_t total = sh_load_relaxed(&sh_heap_counts.total_pages);
+    size_t share = sh_min(total, sh_limit_most()) / 64;
     size_t pages = sh_max(class->min_pages, sh_min(share, class->pages));
     struct sh_run_want want = {
         .pages = pages,

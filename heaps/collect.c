@@ -13,7 +13,9 @@
 
 #include "heaps/cache.h"
 #include "heaps/callback.h"
+#include "heaps/event.h"
 #include "heaps/heap.h"
+#include "heaps/limit.h"
 #include "heaps/mark.h"
 #include "heaps/memcheck.h"
 #include "heaps/pace.h"
@@ -30,17 +32,19 @@
 static struct {
     struct sh_marker marker;
     struct sh_span *dead; /* wholly dead spans, by `next` */
+    size_t pages;         /* of all spans of collected kinds */
 } collection;
 
 /* Calls of gc_collect_start that did nothing, inside gc_lock. */
 static SH_TLS unsigned ignored;
 
-/* An allocation called gc_collect: it does not wait for gc_lock holders. */
-static SH_TLS bool automatic;
+/* Why this thread collects. For pacing's sake it does not wait for gc_lock holders. */
+static SH_TLS enum gc_cause cause;
 
 void sh_collect_init(void)
 {
     sh_roots_exclude(&collection, &collection + 1);
+    sh_event_init();
 }
 
 /* ---- Preparing ---- */
@@ -102,6 +106,7 @@ static void unlock_heap(void)
  */
 static void prepare(void)
 {
+    sh_event_stopped(cause);
     lock_heap();
     each_cache(sh_pace_flush);
     for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
@@ -110,6 +115,7 @@ static void prepare(void)
     find_bounds(&collection.marker);
     unlock_heap();
     collection.dead = NULL;
+    sh_event_marking(sh_pace_taken_bytes());
 }
 
 /* ---- Roots ---- */
@@ -142,6 +148,7 @@ static void mark_outside_areas(
 
 static void mark_range(void *context, const void *start, const void *end)
 {
+    sh_event_roots((uintptr_t)end - (uintptr_t)start);
     mark_outside_areas(context, start, end);
     sh_mark_drain(context);
 }
@@ -150,6 +157,7 @@ static void mark_live_cells(struct sh_marker *marker, struct sh_span *span)
 {
     for (uint32_t w = 0; w < span->touched; w++) {
         uint64_t live = sh_span_word(span, w, SH_CELL_LIVE);
+        sh_event_roots(sh_popcount64(live) * span->cell_size);
         for (; live; live &= live - 1) {
             const char *start =
                 (const char *)sh_span_cell(span, w * 64 + sh_ctz64(live));
@@ -200,8 +208,11 @@ SH_NO_SANITIZE
 static void guard_dead_cells(struct sh_span *span)
 {
     uint64_t dead = 0;
-    for (uint32_t w = 0; w < span->touched; w++)
-        dead |= sh_span_word(span, w, SH_CELL_LIVE) & ~span->marks[w];
+    for (uint32_t w = 0; w < span->touched; w++) {
+        uint64_t live = sh_span_word(span, w, SH_CELL_LIVE);
+        dead |= live & ~span->marks[w];
+        sh_event.marked_objects += sh_popcount64(live & span->marks[w]);
+    }
     if (dead)
         sh_or_seq_cst(&span->owner, SH_OWNER_SLOW);
 }
@@ -230,19 +241,34 @@ static void bury_span(struct sh_span *span)
 {
     if (!sh_span_collected(span) || span->list == SH_LIST_DEAD)
         return;
+    collection.pages += span->pages;
     if (!is_current(span) && wholly_dead(span))
         condemn(span);
     else
         guard_dead_cells(span);
 }
 
+/* What may be allocated before the heap's limit is reached, if cells of all that is dead
+ * serve again. */
+static size_t room_left(void)
+{
+    size_t pages = sh_limit_left() + collection.pages;
+    size_t bytes = pages * SH_PAGE_SIZE, live = collection.marker.live_bytes;
+    if (sh_limit_most() == SH_NO_LIMIT)
+        return SIZE_MAX;
+    return bytes > live ? bytes - live : 0;
+}
+
 /* From here on spans of collected kinds are due to be swept. */
 static void end_epoch(void)
 {
+    sh_event_marked();
+    sh_event.marked_bytes = collection.marker.live_bytes;
+    collection.pages = 0;
     for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
         bury_span(span);
     sh_add_relaxed(&sh_epoch, 1u);
-    sh_pace_collected(collection.marker.live_bytes);
+    sh_pace_collected(collection.marker.live_bytes, room_left());
     sh_marker_finish(&collection.marker);
 }
 
@@ -252,7 +278,9 @@ void sh_collect_start(void)
 {
     sh_heap_init();
     struct sh_thread *self = sh_thread_enter();
-    if (!self || self->lock_depth || !sh_world_stop_to_collect(!automatic)) {
+    sh_event_begin(cause);
+    if (!self || self->lock_depth ||
+        !sh_world_stop_to_collect(cause != GC_CAUSE_PACING)) {
         ignored++;
         return;
     }
@@ -274,10 +302,13 @@ static void resume(void)
     struct sh_span *dead = collection.dead;
     collection.dead = NULL;
     sh_world_resume();
+    sh_event_resumed();
     sh_cache_give_back(dead);
+    struct gc_collection event = sh_event_end();
     sh_critical_leave();
     sh_gc_mutex_collect_end();
     sh_cache_select(sh_tls.self);
+    sh_event_tell(&event);
 }
 
 void sh_collect_end(void)
@@ -293,12 +324,12 @@ void sh_collect_end(void)
     sh_memcheck_scan_end(&collection, sizeof collection);
     end_epoch();
     unlock_heap();
-    resume();
     /* A callback that collects means it. */
-    bool was_automatic = automatic;
-    automatic = false;
+    enum gc_cause was = cause;
+    cause = GC_CAUSE_EXPLICIT;
+    resume();
     sh_callback_run();
-    automatic = was_automatic;
+    cause = was;
 }
 
 /* ---- When allocation wants one ---- */
@@ -306,11 +337,11 @@ void sh_collect_end(void)
 void sh_collect_if_unlocked(void)
 {
     struct sh_thread *self = sh_thread_enter();
-    if (!self || self->lock_depth || automatic)
+    if (!self || self->lock_depth || cause != GC_CAUSE_EXPLICIT)
         return;
-    automatic = true;
+    cause = GC_CAUSE_PACING;
     gc_collect();
-    automatic = false;
+    cause = GC_CAUSE_EXPLICIT;
 }
 
 bool sh_collect_for_memory(void)
@@ -318,7 +349,10 @@ bool sh_collect_for_memory(void)
     struct sh_thread *self = sh_thread_enter();
     if (!self || self->lock_depth || !sh_pace_anything())
         return false;
+    enum gc_cause was = cause;
+    cause = GC_CAUSE_MEMORY;
     gc_collect();
+    cause = was;
     return true;
 }
 
@@ -327,6 +361,7 @@ bool sh_collect_for_memory(void)
 /* A collection with no roots; `gather`: what has a finaliser lives on for it. */
 static void collect_without_roots(bool gather)
 {
+    sh_event_begin(cause);
     sh_gc_mutex_collect_begin();
     sh_critical_enter();
     sh_world_stop();

@@ -5,6 +5,7 @@
 #include "heaps/background.h"
 #include "heaps/cache.h"
 #include "heaps/callback.h"
+#include "heaps/limit.h"
 #include "heaps/purge.h"
 #include "heaps/run.h"
 
@@ -22,6 +23,15 @@ void sh_heap_fork_parent(void)
     sh_lock_release(&sh_shared_lock);
 }
 
+/* A thread that is no more may have taken pages that never became a span's. */
+static void recount_limit(void)
+{
+    size_t pages = 0;
+    for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
+        pages += span->pages;
+    sh_limit_recount(pages);
+}
+
 void sh_heap_fork_child(bool others)
 {
     sh_lock_reset(&sh_heap_lock);
@@ -29,6 +39,7 @@ void sh_heap_fork_child(bool others)
     sh_lock_reset(&sh_shared_lock);
     sh_background_fork_child(others);
     sh_purge_fork_child();
+    recount_limit();
     sh_cache_fork_child(sh_tls.self ? sh_tls.self->cache : NULL);
     sh_cache_give_back(sh_cache_detach_dead(&sh_shared_cache));
     if (sh_tls.self && sh_tls.self->cache)

@@ -14,6 +14,7 @@
 #include "heaps/collect.h"
 #include "heaps/deferred.h"
 #include "heaps/heap.h"
+#include "heaps/limit.h"
 #include "heaps/misuse.h"
 #include "heaps/pace.h"
 #include "heaps/remote.h"
@@ -128,6 +129,15 @@ SH_PUBLIC bool gc_set_auto_collect(bool on)
 SH_PUBLIC size_t gc_set_threshold(size_t n_bytes)
 {
     return sh_pace_set_threshold(n_bytes);
+}
+
+SH_PUBLIC size_t gc_set_max_heap(size_t bytes)
+{
+    sh_heap_init();
+    size_t before = sh_limit_set(bytes);
+    if (bytes)
+        sh_pace_limited(sh_limit_left() * SH_PAGE_SIZE);
+    return before;
 }
 
 /* ---- Weak references ---- */

@@ -10,6 +10,7 @@
 
 #include <splitheap/gc.h>
 
+#include "heaps/limit.h"
 #include "heaps/page_map.h"
 #include "heaps/run.h"
 #include "lib/options.h"
@@ -53,7 +54,7 @@ bool sh_heap_grow(size_t pages, uint32_t seen)
 {
     size_t available = gc_get_max_new_split();
     size_t needed = sh_round_up(pages * SH_PAGE_SIZE, SH_SLOT_BYTES);
-    if (available < needed)
+    if (available < needed || sh_limit_left() < pages)
         return false;
     bool grown = true;
     sh_critical_enter();

@@ -21,6 +21,7 @@
 #include "heaps/fill.h"
 #include "heaps/fork.h"
 #include "heaps/huge.h"
+#include "heaps/limit.h"
 #include "heaps/memcheck.h"
 #include "heaps/misuse.h"
 #include "heaps/pace.h"
@@ -97,6 +98,7 @@ static void init_once(void)
     bool first = !sh_load_relaxed(&ready);
     if (first) {
         sh_options = options;
+        sh_limit_set(options.max_heap);
         sh_memcheck_init();
         sh_fill_init();
         sh_size_class_init();
@@ -184,16 +186,31 @@ static bool next_class(const struct sh_request *request, unsigned *c)
     return *c < SH_CLASS_COUNT;
 }
 
-static void *alloc_small(const struct sh_request *request, unsigned c, bool last)
+/* What may serve a request, where memory is short. */
+enum thrift {
+    FITTING, /* cells of its class */
+    WIDER,   /* and up to twice as large ones */
+    SCRAPS,  /* and any, in spans of as little as one page */
+};
+
+static bool may_try(enum thrift thrift, size_t wanted, size_t size)
+{
+    return thrift == SCRAPS || (thrift == WIDER && size <= 2 * wanted);
+}
+
+static void *alloc_small(
+    const struct sh_request *request, unsigned c, enum thrift thrift)
 {
     struct sh_cache *cache = enter_cache();
+    size_t wanted = sh_size_classes[c].size;
     void *p;
     do {
         p = sh_bin_take(&cache->bins[request->kind][c]);
         if (!p)
-            p = sh_cache_refill(cache, request->kind, c, last);
-        /* In a tiny heap a larger class may have the last cells. */
-    } while (!p && last && next_class(request, &c));
+            p = sh_cache_refill(cache, request->kind, c, thrift == SCRAPS);
+        /* In a tiny heap, or near its limit, a larger class may have the last cells. */
+    } while (!p && thrift != FITTING && next_class(request, &c) &&
+             may_try(thrift, wanted, sh_size_classes[c].size));
     leave_cache(cache);
     if (p && request->zero)
         memset(p, 0, sh_size_classes[c].size);
@@ -252,12 +269,12 @@ static void *alloc_huge(const struct sh_request *request)
     return alloc_large(request);
 }
 
-/* One try with the memory that there is; `last`: make do with any scrap. */
-static void *try_alloc(const struct sh_request *request, bool last)
+/* One try with the memory that there is. */
+static void *try_alloc(const struct sh_request *request, enum thrift thrift)
 {
     unsigned c = class_for(request);
     if (c < SH_CLASS_COUNT)
-        return alloc_small(request, c, last);
+        return alloc_small(request, c, thrift);
     if (request->bytes >= SH_HUGE_MIN)
         return alloc_huge(request);
     return alloc_large(request);
@@ -295,7 +312,7 @@ static void *alloc_or_grow(const struct sh_request *request)
 {
     for (;;) {
         uint32_t seen = sh_load_relaxed(&sh_heap_counts.areas);
-        void *p = try_alloc(request, false);
+        void *p = try_alloc(request, FITTING);
         if (p)
             return p;
         if (!sh_heap_grow(pages_to_grow(request), seen))
@@ -303,16 +320,29 @@ static void *alloc_or_grow(const struct sh_request *request)
     }
 }
 
-/* The heap as it is, then a larger one; then with all given back that can be, so that
- * the system has it for another size, or runs join; then any scrap. */
+/* Rather than fail: a leaf may lie in a cell that is scanned. */
+static void *alloc_thriftily(const struct sh_request *request, enum thrift thrift)
+{
+    void *p = try_alloc(request, thrift);
+    if (p || request->kind != SH_KIND_LEAF)
+        return p;
+    struct sh_request scanned = *request;
+    scanned.kind = SH_KIND_SCAN;
+    return try_alloc(&scanned, thrift);
+}
+
+/* The heap as it is, then a larger one; then what nearly fits; then with all given back
+ * that can be, so that the system has it for another size, or runs join; then any scrap. */
 static void *alloc_somehow(const struct sh_request *request)
 {
     void *p = alloc_or_grow(request);
+    if (!p)
+        p = alloc_thriftily(request, WIDER);
     if (p)
         return p;
     put_away();
     p = alloc_or_grow(request);
-    return p ? p : try_alloc(request, true);
+    return p ? p : alloc_thriftily(request, SCRAPS);
 }
 
 /* Something that can be collected is wanted. */
@@ -625,6 +655,11 @@ void *sh_heap_resize(void *p, size_t n, bool allow_move, const char *call)
     if (!allow_move)
         return NULL;
     void *q = resize_by_copy(cell, p, n, call);
+    /* What was collected for the copy may make room where it is. */
+    if (!q && n > span->cell_size && span->state != SH_SPAN_SMALL)
+        q = resize_pages(span, n, true);
+    if (q)
+        errno = saved;
     /* To shrink, staying is always possible. */
     return q || n > span->cell_size ? q : p;
 }

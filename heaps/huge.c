@@ -3,6 +3,7 @@
 #include "heaps/huge.h"
 
 #include "heaps/area.h"
+#include "heaps/limit.h"
 #include "heaps/page_map.h"
 #include "heaps/run.h"
 #include "lib/check.h"
@@ -23,6 +24,7 @@ void sh_huge_unmap(struct sh_span *span)
     struct sh_area *area = span->area;
     huge_unlink(span);
     sh_area_unmap(area);
+    sh_limit_give(span->pages);
     sh_store_relaxed(&span->owner, (uintptr_t)0);
     sh_span_delete(span);
 }
@@ -51,7 +53,7 @@ static void huge_setup(struct sh_span *span, struct sh_area *area, uint8_t kind)
     span->state = SH_SPAN_HUGE;
 }
 
-struct sh_span *sh_huge_map(size_t bytes, size_t align, uint8_t kind)
+static struct sh_span *map(size_t bytes, size_t align, uint8_t kind)
 {
     align = sh_max(align, SH_SLOT_BYTES);
     uintptr_t start = (uintptr_t)sh_os_map(bytes, align);
@@ -71,16 +73,21 @@ struct sh_span *sh_huge_map(size_t bytes, size_t align, uint8_t kind)
     return NULL;
 }
 
-bool sh_huge_resize(struct sh_span *span, size_t bytes)
+struct sh_span *sh_huge_map(size_t bytes, size_t align, uint8_t kind)
+{
+    if (!sh_limit_take(bytes / SH_PAGE_SIZE))
+        return NULL;
+    struct sh_span *span = map(bytes, align, kind);
+    if (!span)
+        sh_limit_give(bytes / SH_PAGE_SIZE);
+    return span;
+}
+
+/* Maps it anew; false: it stays as it was. */
+static bool remap(struct sh_span *span, size_t bytes)
 {
     struct sh_area *area = span->area;
     size_t old_bytes = area->end - area->start;
-    sh_lock_acquire(&sh_heap_lock);
-    bool reserved = sh_page_map_reserve();
-    sh_lock_release(&sh_heap_lock);
-    /* Where it moves to is not known before: afterwards must not fail. */
-    if (!reserved || bytes > (size_t)4 << 30)
-        return false;
     huge_unlink(span);
     uintptr_t start = (uintptr_t)sh_os_remap((void *)area->start, old_bytes, bytes);
     bool done = start != 0;
@@ -93,5 +100,24 @@ bool sh_huge_resize(struct sh_span *span, size_t bytes)
     }
     if (!huge_link(span, area))
         sh_fatal("no memory for the page map of %zu bytes at %p", bytes, (void *)start);
+    return done;
+}
+
+bool sh_huge_resize(struct sh_span *span, size_t bytes)
+{
+    size_t before = span->pages, after = bytes / SH_PAGE_SIZE;
+    sh_lock_acquire(&sh_heap_lock);
+    bool reserved = sh_page_map_reserve();
+    sh_lock_release(&sh_heap_lock);
+    /* Where it moves to is not known before: afterwards must not fail. */
+    if (!reserved || bytes > (size_t)4 << 30)
+        return false;
+    if (after > before && !sh_limit_take(after - before))
+        return false;
+    bool done = remap(span, bytes);
+    if (after > before && !done)
+        sh_limit_give(after - before);
+    if (after < before && done)
+        sh_limit_give(before - after);
     return done;
 }

@@ -2,6 +2,8 @@
 /* Pacing. Lock-free: counters that may be a little late. */
 #include "heaps/pace.h"
 
+#include <stdint.h>
+
 #include "lib/atomic.h"
 #include "lib/bits.h"
 
@@ -45,15 +47,33 @@ bool sh_pace_due(size_t bytes)
     return sh_load_relaxed(&taken) + bytes > limit;
 }
 
+size_t sh_pace_taken_bytes(void)
+{
+    return sh_load_relaxed(&taken);
+}
+
 bool sh_pace_anything(void)
 {
     return sh_load_relaxed(&anything);
 }
 
-void sh_pace_collected(size_t live_bytes)
+/* Three quarters of the room: what is left then serves classes that have no cells yet. */
+static size_t share_of(size_t room)
+{
+    return sh_max(room - room / 4, TELL_BYTES);
+}
+
+void sh_pace_collected(size_t live_bytes, size_t room)
 {
     sh_store_relaxed(&taken, (size_t)0);
-    sh_store_relaxed(&trigger, sh_max(FLOOR_BYTES, live_bytes));
+    sh_store_relaxed(&trigger, sh_min(sh_max(FLOOR_BYTES, live_bytes), share_of(room)));
+}
+
+void sh_pace_limited(size_t room)
+{
+    size_t bytes = sh_load_relaxed(&taken), most = share_of(room);
+    if (most < SIZE_MAX - bytes && sh_load_relaxed(&trigger) > bytes + most)
+        sh_store_relaxed(&trigger, bytes + most);
 }
 
 bool sh_pace_set_auto(bool on)

@@ -3,8 +3,9 @@
  * Pacing: when allocation ought to collect.
  *
  * A collection is due when the bytes of collected kinds handed out since the last one
- * exceed what survived it, or a floor, or the program's own threshold. Caches count
- * by refills and tell the sum now and then.
+ * exceed what survived it, or a floor, or the program's own threshold. Where the heap's
+ * limit is near (heaps/limit.h), three quarters of what is left before it are enough.
+ * Caches count by refills and tell the sum now and then.
  */
 #ifndef SH_HEAPS_PACE_H
 #define SH_HEAPS_PACE_H
@@ -26,11 +27,18 @@ void sh_pace_flush(struct sh_cache *cache);
 /* Automatic collection is on, and one is due if this much more is handed out. */
 bool sh_pace_due(size_t bytes);
 
+/* What was handed out since the last collection. Exact after all caches were flushed. */
+size_t sh_pace_taken_bytes(void);
+
 /* Something of a collected kind was ever handed out. */
 bool sh_pace_anything(void);
 
-/* A collection ended with this much alive. */
-void sh_pace_collected(size_t live_bytes);
+/* A collection ends, with this much alive; `room`: about as much may be allocated
+ * before the heap's limit is reached, or SIZE_MAX. */
+void sh_pace_collected(size_t live_bytes, size_t room);
+
+/* The heap has a new limit, before which there is so much room. */
+void sh_pace_limited(size_t room);
 
 /* The public settings; each returns what was set before. */
 bool sh_pace_set_auto(bool on);

@@ -28,7 +28,8 @@
  *
  * Beside, what is in use and what is dirty are together at most an eighth and FLOOR
  * more than what was in use lately: so dirty runs into which nothing fits do not pile up
- * while others are taken.
+ * while others are taken. And, whatever the decay, they are no more than the program's
+ * limit (heaps/limit.h), before an allocation that takes pages returns.
  *
  * Who purges: the background thread (heaps/background.h); without one, threads as they
  * take and give runs, a batch at a time; and for the limit always the latter, at once.
@@ -41,6 +42,7 @@
 #include <string.h>
 
 #include "heaps/background.h"
+#include "heaps/limit.h"
 #include "heaps/run.h"
 #include "lib/options.h"
 
@@ -146,6 +148,13 @@ void sh_purge_note_use(void)
 static size_t above_ceiling(void)
 {
     size_t both = dirty_pages() + pages_in_use(), most = sh_load_relaxed(&ceiling);
+    return both > most ? both - most : 0;
+}
+
+/* The program's limit, gc_set_max_heap, is for both, too. */
+static size_t above_limit(void)
+{
+    size_t both = dirty_pages() + sh_limit_used(), most = sh_limit_most();
     return both > most ? both - most : 0;
 }
 
@@ -306,13 +315,13 @@ bool sh_purge_dirty(void)
 /* ---- When ---- */
 
 /* A little more at once, so that the next few are not too much again. */
-static void purge_above_ceiling(void)
+static void purge_above(size_t (*above)(void), size_t more)
 {
     size_t done;
     do {
         sh_lock_acquire(&sh_heap_lock);
-        size_t excess = above_ceiling();
-        done = purge_batch(excess ? excess + FLOOR_PAGES / 4 : 0);
+        size_t excess = above();
+        done = purge_batch(excess ? excess + more : 0);
     } while (done != 0);
 }
 
@@ -329,14 +338,18 @@ static size_t purge_by_time(uint64_t now, size_t most)
 
 void sh_purge_tick(void)
 {
-    if (dirty_pages() == 0 || sh_options.decay_ms < 0)
+    if (dirty_pages() == 0)
+        return;
+    if (above_limit())
+        purge_above(above_limit, sh_min(sh_limit_most() / 64, FLOOR_PAGES / 4));
+    if (sh_options.decay_ms < 0)
         return;
     if (sh_options.decay_ms == 0) {
         sh_purge_dirty();
         return;
     }
     if (above_ceiling())
-        purge_above_ceiling();
+        purge_above(above_ceiling, FLOOR_PAGES / 4);
     uint64_t now = sh_purge_clock();
     if (now >= sh_load_relaxed(&due) && !sh_background_runs())
         purge_by_time(now, TICK_PAGES);

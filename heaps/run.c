@@ -5,6 +5,7 @@
 #include "heaps/background.h"
 #include "heaps/bucket.h"
 #include "heaps/huge.h"
+#include "heaps/limit.h"
 #include "heaps/page_map.h"
 #include "heaps/purge.h"
 #include "lib/check.h"
@@ -212,25 +213,25 @@ static struct sh_span *find_run(size_t pages, size_t align)
 
 static struct sh_span *choose_run(const struct sh_run_want *want, size_t *pages)
 {
-    *pages = want->pages;
-    struct sh_span *run = find_run(want->pages, want->align);
-    if (run || want->min_pages >= want->pages)
+    *pages = sh_min(want->pages, sh_limit_left());
+    if (*pages < want->min_pages)
+        return NULL;
+    struct sh_span *run = find_run(*pages, want->align);
+    if (run || want->min_pages >= *pages)
         return run;
     run = sh_bucket_largest(false);
     if (!run || !sh_run_fits(run, want->min_pages, want->align))
         return NULL;
     size_t skipped =
         (sh_run_aligned_start(run, want->align) - run->base) / SH_PAGE_SIZE;
-    *pages = sh_min(want->pages, run->pages - skipped);
+    *pages = sh_min(*pages, run->pages - skipped);
     return run;
 }
 
-static struct sh_span *take_locked(const struct sh_run_want *want)
+/* A span on these pages of the run, which the limit allows; NULL: no memory. */
+static struct sh_span *make_span(
+    const struct sh_run_want *want, struct sh_span *run, size_t pages)
 {
-    size_t pages;
-    struct sh_span *run = choose_run(want, &pages);
-    if (!run)
-        return NULL;
     size_t bytes = pages * SH_PAGE_SIZE;
     size_t cell_size = want->cell_size ? want->cell_size : bytes;
     size_t cells = bytes / cell_size;
@@ -255,6 +256,18 @@ static struct sh_span *take_locked(const struct sh_run_want *want)
         span->reciprocal = sh_size_classes[want->class_index].reciprocal;
     sh_page_map_set(start, pages, span);
     sh_span_enlist(span);
+    return span;
+}
+
+static struct sh_span *take_locked(const struct sh_run_want *want)
+{
+    size_t pages;
+    struct sh_span *run = choose_run(want, &pages);
+    if (!run || !sh_limit_take(pages))
+        return NULL;
+    struct sh_span *span = make_span(want, run, pages);
+    if (!span)
+        sh_limit_give(pages);
     return span;
 }
 
@@ -317,6 +330,7 @@ void sh_run_give(struct sh_span *span)
     sh_lock_acquire(&sh_heap_lock);
     struct sh_area *area = span->area;
     sh_span_delist(span);
+    sh_limit_give(span->pages);
     run_setup(span, area, span->base, span->pages, false);
     sh_run_insert_merged(span);
     sh_lock_release(&sh_heap_lock);
@@ -332,10 +346,13 @@ static bool grow_locked(struct sh_span *span, size_t pages)
     struct sh_span *behind = sh_page_map_lookup(end);
     size_t more = pages - span->pages;
     if (!behind || behind->state != SH_SPAN_FREE || behind->area != span->area ||
-        behind->bucket == SH_BUCKET_BUSY || behind->pages < more)
+        behind->bucket == SH_BUCKET_BUSY || behind->pages < more ||
+        !sh_limit_take(more))
         return false;
-    if (!run_carve(behind, end, more))
+    if (!run_carve(behind, end, more)) {
+        sh_limit_give(more);
         return false;
+    }
     span->pages = pages;
     sh_page_map_set(end, more, span);
     return true;
@@ -352,6 +369,7 @@ static bool shrink_locked(struct sh_span *span, size_t pages)
         return false;
     sh_page_map_set(end, less, run);
     span->pages = pages;
+    sh_limit_give(less);
     sh_run_insert_merged(run);
     return true;
 }

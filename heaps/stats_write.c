@@ -12,87 +12,24 @@
  */
 #include "heaps/stats.h"
 
-#include <string.h>
-
-#include "lib/bits.h"
+#include "heaps/text_file.h"
 #include "lib/os.h"
 #include "lib/os_thread.h"
 #include "threads/thread.h"
 
-#define PATH_MAX_BYTES (SH_OPTION_TEXT_MAX + 32)
-
-/* ---- To a file ---- */
-
-/* Much at a time, so that what several processes append to one file mixes little. */
-struct file {
-    int number;
-    size_t len;
-    char text[4096];
-};
-
-static void flush(struct file *file)
-{
-    sh_os_write(file->number, file->text, file->len);
-    file->len = 0;
-}
-
-static void write_file(void *data, const char *text, size_t len)
-{
-    struct file *file = data;
-    while (len > 0) {
-        if (file->len == sizeof file->text)
-            flush(file);
-        size_t n = sh_min(len, sizeof file->text - file->len);
-        memcpy(file->text + file->len, text, n);
-        file->len += n;
-        text += n;
-        len -= n;
-    }
-}
-
-/* The option's text with the number of the process for each %p. */
-static void make_path(char *path, size_t size)
-{
-    const char *from = sh_options.stats_file;
-    size_t len = 0;
-    while (*from && len + 1 < size) {
-        if (from[0] == '%' && from[1] == 'p') {
-            len += sh_format(path + len, size - len, "%u", sh_os_process_id());
-            from += 2;
-        } else {
-            path[len++] = *from++;
-        }
-    }
-    path[sh_min(len, size - 1)] = '\0';
-}
-
-static int open_file(void)
-{
-    char path[PATH_MAX_BYTES];
-    if (!*sh_options.stats_file)
-        return 2;
-    make_path(path, sizeof path);
-    int number = sh_os_append_open(path);
-    if (number >= 0)
-        return number;
-    sh_print(&sh_stderr_sink,
-        "splitheap: the statistics' file %s cannot be opened: error %d; they follow\n",
-        path, -number);
-    return 2;
-}
-
 void sh_stats_write(enum sh_stats_form form)
 {
     struct sh_stats stats;
-    struct file file;
-    struct sh_sink sink = {.data = &file, .write = write_file};
+    struct sh_text_file file;
     sh_stats_gather(&stats);
-    file.number = open_file();
-    file.len = 0;
-    sh_stats_print(&stats, form, &sink);
-    flush(&file);
-    if (file.number != 2)
-        sh_os_close(file.number);
+    int error = sh_text_file_open(&file, sh_options.stats_file);
+    if (error)
+        sh_print(&sh_stderr_sink,
+            "splitheap: the statistics' file %s cannot be opened: error %d; they "
+            "follow\n",
+            file.path, error);
+    sh_stats_print(&stats, form, &file.sink);
+    sh_text_file_close(&file);
 }
 
 /* ---- At a signal ---- */

@@ -28,7 +28,7 @@ static const struct sh_options defaults = SH_OPTIONS_DEFAULT;
 
 /* ---- The table ---- */
 
-enum type { TYPE_flag, TYPE_choice, TYPE_number, TYPE_signal, TYPE_text };
+enum type { TYPE_flag, TYPE_choice, TYPE_number, TYPE_bytes, TYPE_signal, TYPE_text };
 
 struct option {
     const char *key;
@@ -42,6 +42,7 @@ struct option {
 #define SH_BOOL .words = "false|true"
 #define SH_WORDS(list) .words = (list)
 #define SH_RANGE(lowest, highest) .low = (lowest), .high = (highest)
+#define SH_BYTES .words = "bytes, or with k, m or g behind"
 #define SH_SIGNAL .words = "a signal's name or number, 0: none"
 #define SH_TEXT(description) .words = (description)
 
@@ -121,6 +122,29 @@ static bool number_of(struct piece piece, int *number)
     if (n > INT_MAX)
         return false;
     *number = (int)(negative ? -n : n);
+    return true;
+}
+
+/* A number of bytes, of KiB, MiB or GiB. False: it is none, or none that a size_t holds. */
+static bool bytes_of(struct piece piece, size_t *bytes)
+{
+    static const char units[] = "kmg";
+    unsigned shift = 0;
+    size_t n = 0;
+    const char *unit = piece.len > 1 ? strchr(units, piece.text[piece.len - 1]) : NULL;
+    if (unit && *unit) {
+        shift = 10 * (unsigned)(unit - units + 1);
+        piece.len--;
+    }
+    for (size_t i = 0; i < piece.len; i++) {
+        size_t digit = (size_t)(piece.text[i] - '0');
+        if (digit > 9 || n > (SIZE_MAX - digit) / 10)
+            return false;
+        n = n * 10 + digit;
+    }
+    if (piece.len == 0 || n > SIZE_MAX >> shift)
+        return false;
+    *bytes = n << shift;
     return true;
 }
 
@@ -224,6 +248,8 @@ static bool set_value(
             return false;
         *(int *)field(options, option) = n;
         return true;
+    case TYPE_bytes:
+        return bytes_of(value, field(options, option));
     case TYPE_signal:
         n = signal_of(value, &n) ? n : -1;
         break;
@@ -314,6 +340,9 @@ static void print_value(const struct sh_sink *sink, const struct sh_options *opt
     case TYPE_signal:
         sh_print(sink, "%d", *(const int *)value);
         break;
+    case TYPE_bytes:
+        sh_print(sink, "%zu", *(const size_t *)value);
+        break;
     case TYPE_text:
         sh_print(sink, "%s", (const char *)value);
         break;
@@ -341,6 +370,8 @@ static bool same_value(const struct sh_options *one, const struct sh_options *ot
     const void *a = field_of(one, option), *b = field_of(other, option);
     if (option->type == TYPE_text)
         return strcmp(a, b) == 0;
+    if (option->type == TYPE_bytes)
+        return *(const size_t *)a == *(const size_t *)b;
     if (option->type == TYPE_flag)
         return *(const bool *)a == *(const bool *)b;
     return *(const int *)a == *(const int *)b;

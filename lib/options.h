@@ -32,6 +32,7 @@ enum sh_junk { SH_JUNK_NONE, SH_JUNK_ALL, SH_JUNK_ALLOC, SH_JUNK_FREE };
  *   flag    bool                                  SH_BOOL
  *   choice  int, the number of the word           SH_WORDS("word|word")
  *   number  int                                   SH_RANGE(lowest, highest)
+ *   bytes   size_t                                SH_BYTES
  *   signal  int, a signal's number, 0: none       SH_SIGNAL
  *   text    char[SH_OPTION_TEXT_MAX]              SH_TEXT("what it is")
  */
@@ -42,11 +43,16 @@ enum sh_junk { SH_JUNK_NONE, SH_JUNK_ALL, SH_JUNK_ALLOC, SH_JUNK_FREE };
     X(decay_ms, number, 1000, SH_RANGE(-1, 86400000),                                  \
         "milliseconds that freed memory is kept for reuse before it goes back to the " \
         "system; 0: it goes at once; -1: it stays")                                    \
+    X(gc_log, text, "", SH_TEXT("stderr or a path"),                                   \
+        "writes a line of JSON after each collection; %p in the path is the number "   \
+        "of the process")                                                              \
     X(help, flag, false, SH_BOOL,                                                      \
         "prints this list to standard error")                                          \
     X(junk, choice, SH_JUNK_NONE, SH_WORDS("false|true|alloc|free"),                   \
         "fills what malloc returns with bytes a5, and what is freed with bytes 5a; "   \
         "slow, to find mistakes")                                                      \
+    X(max_heap, bytes, 0, SH_BYTES,                                                    \
+        "the most that the heap may take, as by gc_set_max_heap; 0: no limit")         \
     X(misuse, choice, SH_MISUSE_ABORT, SH_WORDS("abort|report"),                       \
         "after the message about a misused pointer the program ends, or goes on as "   \
         "if the call had not been made")                                               \
@@ -70,6 +76,7 @@ enum sh_junk { SH_JUNK_NONE, SH_JUNK_ALL, SH_JUNK_ALLOC, SH_JUNK_FREE };
 #define SH_OPTION_FIELD_flag(key) bool key
 #define SH_OPTION_FIELD_choice(key) int key
 #define SH_OPTION_FIELD_number(key) int key
+#define SH_OPTION_FIELD_bytes(key) size_t key
 #define SH_OPTION_FIELD_signal(key) int key
 #define SH_OPTION_FIELD_text(key) char key[SH_OPTION_TEXT_MAX]
 #define SH_OPTION_FIELD(key, type, ...) SH_OPTION_FIELD_##type(key);

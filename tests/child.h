@@ -18,6 +18,7 @@
 #define CHILD_RETURNED 0
 
 struct child {
+    pid_t pid;
     int status;      /* as waitpid gives it */
     unsigned writes; /* to standard error */
     char text[2048]; /* what they wrote */
@@ -47,6 +48,7 @@ static inline void child_run(struct child *child, void (*function)(void *), void
         function(arg);
         _exit(CHILD_RETURNED);
     }
+    child->pid = pid;
     close(fds[1]);
     size_t len = 0;
     ssize_t n;

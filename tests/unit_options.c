@@ -68,6 +68,8 @@ static void defaults_are_as_documented(void **unused)
     assert_int_equal(options.stats_signal, 0);
     assert_false(options.stats_signal_json);
     assert_string_equal(options.stats_file, "");
+    assert_string_equal(options.gc_log, "");
+    assert_int_equal(options.max_heap, 0);
     assert_int_equal(options.junk, SH_JUNK_NONE);
     assert_int_equal(options.misuse, SH_MISUSE_ABORT);
     assert_false(options.zero);
@@ -81,10 +83,14 @@ static const char *const understood[] = {
     "decay_ms:0",
     "decay_ms:-1",
     "decay_ms:86400000",
+    "gc_log:/tmp/a.%p",
+    "gc_log:stderr",
     "help:true",
     "junk:true",
     "junk:alloc",
     "junk:free",
+    "max_heap:1",
+    "max_heap:18446744073709551615",
     "misuse:report",
     "stats_at_exit:text",
     "stats_at_exit:json",
@@ -106,6 +112,28 @@ static void every_value_is_understood(void **unused)
         struct sh_options options = parse(understood[i], "");
         if (!shows(&options, understood[i]))
             fail_msg("%s", understood[i]);
+    }
+}
+
+static void bytes_may_have_a_unit(void **unused)
+{
+    assert_int_equal(parse("max_heap:4096", "").max_heap, 4096);
+    assert_int_equal(parse("max_heap:64k", "").max_heap, 64 << 10);
+    assert_int_equal(parse("max_heap:300m", "").max_heap, 300 << 20);
+    assert_int_equal(parse("max_heap:3g", "").max_heap, (size_t)3 << 30);
+    assert_int_equal(
+        parse("max_heap:17179869183g", "").max_heap, SIZE_MAX - (1 << 30) + 1);
+    assert_true(shows(&(struct sh_options)SH_OPTIONS_DEFAULT, ""));
+    static const char *const wrong[] = {"17179869184g", "18446744073709551616", "-1",
+        "", "k", "1kk", "1 k", "0x10", "1K"};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        char text[64], complaint[160];
+        sh_format(text, sizeof text, "max_heap:%s", wrong[i]);
+        sh_format(complaint, sizeof complaint,
+            CONF
+            "max_heap:%s is not used: allowed is bytes, or with k, m or g behind\n",
+            wrong[i]);
+        assert_int_equal(parse(text, complaint).max_heap, 0);
     }
 }
 
@@ -381,6 +409,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults_are_as_documented),
         cmocka_unit_test(every_value_is_understood),
+        cmocka_unit_test(bytes_may_have_a_unit),
         cmocka_unit_test(words_have_their_numbers),
         cmocka_unit_test(signals_have_names),
         cmocka_unit_test(the_last_of_a_key_holds),

@@ -21,7 +21,7 @@ static int begin(void **unused)
     cache.taken = 0;
     sh_pace_set_auto(true);
     sh_pace_set_threshold(0);
-    sh_pace_collected(0);
+    sh_pace_collected(0, SIZE_MAX);
     return 0;
 }
 
@@ -35,7 +35,7 @@ static void there_is_something_once_it_was_taken(void **unused)
     assert_false(sh_pace_anything());
     sh_pace_taken(&cache, 16);
     assert_true(sh_pace_anything());
-    sh_pace_collected(0);
+    sh_pace_collected(0, SIZE_MAX);
     assert_true(sh_pace_anything());
 }
 
@@ -49,22 +49,38 @@ static void the_floor_has_to_be_exceeded(void **unused)
     assert_true(sh_pace_due(101));
     sh_pace_taken_large(101);
     assert_true(sh_pace_due(0));
-    sh_pace_collected(0);
+    sh_pace_collected(0, SIZE_MAX);
     assert_false(sh_pace_due(FLOOR));
 }
 
 /* As much again as what survived. */
 static void what_survived_sets_the_trigger(void **unused)
 {
-    sh_pace_collected(100 * MIB);
+    sh_pace_collected(100 * MIB, SIZE_MAX);
     assert_false(sh_pace_due(100 * MIB));
     assert_true(sh_pace_due(100 * MIB + 1));
-    sh_pace_collected(FLOOR - 1);
+    sh_pace_collected(FLOOR - 1, SIZE_MAX);
     assert_false(sh_pace_due(FLOOR));
     assert_true(sh_pace_due(FLOOR + 1));
-    sh_pace_collected(FLOOR + 1);
+    sh_pace_collected(FLOOR + 1, SIZE_MAX);
     assert_false(sh_pace_due(FLOOR + 1));
     assert_true(sh_pace_due(FLOOR + 2));
+}
+
+static void near_the_limit_it_is_due_earlier(void **unused)
+{
+    sh_pace_collected(100 * MIB, 400 * MIB);
+    assert_false(sh_pace_due(100 * MIB));
+    assert_true(sh_pace_due(100 * MIB + 1));
+    sh_pace_collected(100 * MIB, 40 * MIB);
+    assert_false(sh_pace_due(30 * MIB));
+    assert_true(sh_pace_due(30 * MIB + 1));
+    sh_pace_collected(0, 4 * MIB);
+    assert_true(sh_pace_due(3 * MIB + 1));
+    /* Not with each allocation. */
+    sh_pace_collected(100 * MIB, 0);
+    assert_false(sh_pace_due(64 * KIB));
+    assert_true(sh_pace_due(64 * KIB + 1));
 }
 
 static void a_cache_tells_now_and_then(void **unused)
@@ -108,7 +124,7 @@ static void caches_add_up(void **unused)
 
 static void the_programs_threshold_goes_before(void **unused)
 {
-    sh_pace_collected(100 * MIB);
+    sh_pace_collected(100 * MIB, SIZE_MAX);
     assert_int_equal(sh_pace_set_threshold(MIB), 0);
     assert_false(sh_pace_due(MIB));
     assert_true(sh_pace_due(MIB + 1));
@@ -140,6 +156,7 @@ int main(void)
         PACE_TEST(there_is_something_once_it_was_taken),
         PACE_TEST(the_floor_has_to_be_exceeded),
         PACE_TEST(what_survived_sets_the_trigger),
+        PACE_TEST(near_the_limit_it_is_due_earlier),
         PACE_TEST(a_cache_tells_now_and_then),
         PACE_TEST(a_flush_tells_the_rest),
         PACE_TEST(caches_add_up),

@@ -434,9 +434,17 @@ static void await_answers(void)
     }
 }
 
+static uint64_t stop_began; /* the collector's */
+
+uint64_t sh_world_stop_began(void)
+{
+    return stop_began;
+}
+
 void sh_world_stop(void)
 {
     SH_CHECK1(sh_tls.critical > 0);
+    stop_began = sh_os_now_ns();
     sh_stop_prepare();
     sh_registry_lock_politely();
     int signal = signal_number();

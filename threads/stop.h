@@ -28,6 +28,9 @@ enum sh_thread_state {
 void sh_world_stop(void);
 void sh_world_resume(void);
 
+/* When the last stop was asked for, on sh_os_now_ns. The collector. */
+uint64_t sh_world_stop_began(void);
+
 /*
  * Takes the signal for stopping into use, so that threads which register from here on
  * can be stopped even where they inherited a mask that blocks it. The first stop does

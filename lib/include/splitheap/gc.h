@@ -24,6 +24,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -249,6 +250,71 @@ GC_PUBLIC bool gc_set_auto_collect(bool on);
  * leaves it to the pacing. Returns what was set before. (Seed: gc.threshold.)
  */
 GC_PUBLIC size_t gc_set_threshold(size_t n_bytes);
+
+/**
+ * Limits the heap to `bytes`: the pages that hold objects of any kind, malloc'd ones
+ * included, and free pages that are kept for reuse come to no more. An allocation that
+ * would exceed it first collects (malloc too, once anything was gc_alloc'd), then fails
+ * with ENOMEM. The library's own tables are not counted, nor are addresses that cost no
+ * memory. Near the limit collections come earlier. Where more is in use already, that
+ * stays, and nothing is added until less is. 0, the default, is no limit. Returns what
+ * was set before. The option max_heap sets it from outside.
+ */
+GC_PUBLIC size_t gc_set_max_heap(size_t bytes);
+
+/** Why there was a collection. */
+enum gc_cause {
+    GC_CAUSE_EXPLICIT, /**< the program asked for it */
+    GC_CAUSE_PACING,   /**< enough was allocated since the last one */
+    GC_CAUSE_MEMORY    /**< an allocation found no memory */
+};
+
+/** What one collection did. Times are of the monotonic clock, in nanoseconds. */
+struct gc_collection {
+    uint64_t number;         /**< 1, 2, ... */
+    uint64_t began;          /**< when the threads were asked to stop */
+    uint64_t stop_ns;        /**< from there until they had */
+    uint64_t mark_ns;        /**< marking, from the roots to the last object */
+    uint64_t pause_ns;       /**< from `began` until the threads could go on */
+    enum gc_cause cause;     /**< why it was */
+    unsigned threads;        /**< threads registered */
+    unsigned markers;        /**< threads that marked */
+    size_t root_bytes;       /**< scanned that are no collected objects */
+    size_t marked_objects;   /**< collected objects that survived */
+    size_t marked_bytes;     /**< their bytes, which are whole cells */
+    size_t heap_bytes;       /**< pages that held objects, in bytes, before */
+    size_t heap_bytes_after; /**< the same after; what is swept later is still in it */
+    size_t allocated_bytes;  /**< of collected kinds, since the collection before */
+};
+
+/** Told of a collection; `context` is what it was set with. */
+typedef void gc_collection_fn(void *context, const struct gc_collection *collection);
+
+/**
+ * Has `listener` called after each collection, in the thread that collected, once the
+ * others go on, with no lock held, and before finalisers run. It may use all of this
+ * header, and has to return. A collection that it causes is counted, but not told:
+ * `number` then skips.
+ * Replaces the listener before; NULL is none. One that was replaced may still be told of
+ * a collection that another thread is just ending. Returns 0.
+ */
+GC_PUBLIC int gc_set_collection_listener(gc_collection_fn *listener, void *context);
+
+/** All collections of this process so far, together. */
+struct gc_collection_totals {
+    uint64_t collections; /**< how many; the next three come to the same */
+    uint64_t by_request;  /**< of GC_CAUSE_EXPLICIT */
+    uint64_t by_pacing;   /**< of GC_CAUSE_PACING */
+    uint64_t for_memory;  /**< of GC_CAUSE_MEMORY */
+    uint64_t stop_ns, mark_ns, pause_ns;             /**< sums of the collections' */
+    uint64_t stop_ns_max, mark_ns_max, pause_ns_max; /**< the longest */
+    uint64_t root_bytes, marked_objects, marked_bytes, allocated_bytes; /**< sums */
+    uint64_t marked_bytes_max, heap_bytes_max;                          /**< the most */
+};
+
+/** Fills `totals`; all zero before the first collection. A child of a fork goes on from
+ * what its parent counted. */
+GC_PUBLIC void gc_get_collection_totals(struct gc_collection_totals *totals);
 
 /**
  * Makes [start, end) a root range until gc_remove_roots with the same arguments. 0, or
