@@ -50,10 +50,18 @@ static bool map_area(size_t bytes)
     return false;
 }
 
-bool sh_heap_grow(size_t pages, uint32_t seen)
+size_t sh_heap_may_map(size_t needed)
 {
     size_t available = gc_get_max_new_split();
+    if (available < needed && sh_os_memory_forget())
+        available = gc_get_max_new_split();
+    return available;
+}
+
+bool sh_heap_grow(size_t pages, uint32_t seen)
+{
     size_t needed = sh_round_up(pages * SH_PAGE_SIZE, SH_SLOT_BYTES);
+    size_t available = sh_heap_may_map(needed);
     if (available < needed || sh_limit_left() < pages)
         return false;
     bool grown = true;

@@ -259,7 +259,7 @@ static void *alloc_large(const struct sh_request *request)
 static void *alloc_huge(const struct sh_request *request)
 {
     size_t bytes = sh_round_up(request->bytes, SH_SLOT_BYTES);
-    if (gc_get_max_new_split() < bytes)
+    if (sh_heap_may_map(bytes) < bytes)
         return alloc_large(request);
     sh_critical_enter();
     struct sh_span *span = sh_huge_map(bytes, request->align, (uint8_t)request->kind);
@@ -551,7 +551,7 @@ static void *resize_pages(struct sh_span *span, size_t n, bool allow_move)
 {
     size_t old = span->cell_size;
     bool done = false;
-    if (span->state == SH_SPAN_HUGE && n > old && gc_get_max_new_split() < n - old)
+    if (span->state == SH_SPAN_HUGE && n > old && sh_heap_may_map(n - old) < n - old)
         return NULL;
     sh_critical_enter();
     if (span->state == SH_SPAN_LARGE)

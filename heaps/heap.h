@@ -59,6 +59,10 @@ bool sh_heap_trim(void);
 /* Sets the final bit of the live cell at p; false: no memory for the table. */
 bool sh_object_set_final(void *p);
 
+/* The most bytes that may be mapped now: gc_get_max_new_split, asked again where less than
+ * `needed` is what was remembered. No critical section. */
+size_t sh_heap_may_map(size_t needed);
+
 /* Maps a further area with room for `pages`, unless the heap grew since `seen` areas
  * were counted. False: the limit or the system refused. No critical section: calls
  * gc_get_max_new_split. */

@@ -57,9 +57,18 @@ void *sh_os_remap(void *start, size_t old_bytes, size_t new_bytes);
  * Bytes that may still be mapped and used: the least of RLIMIT_AS and RLIMIT_DATA less
  * what is used of each, the control groups' limits (v2 and v1) less what is used, and
  * the system's available memory; the latter two with the swap that is free to them.
- * Without overcommitment also of what may still be committed. Reads files under /proc and /sys: not for fast paths.
+ * Without overcommitment also of what may still be committed. Reads files under /proc
+ * and /sys: not for fast paths.
  */
 size_t sh_os_memory_available(void);
+
+/*
+ * The same as it was lately, less what sh_os_map and sh_os_remap mapped since: cheap where
+ * much is left. It may be too little, as what was unmapped does not count; who would
+ * refuse memory for that has it forgotten, and if it was remembered asks again.
+ */
+size_t sh_os_memory_lately(void);
+bool sh_os_memory_forget(void);
 
 /* The same with those files under the directory `root`: for tests. */
 size_t sh_os_memory_available_under(const char *root);

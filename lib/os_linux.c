@@ -137,6 +137,9 @@ static void *map_aligned(size_t bytes, size_t align)
     return map_and_trim(bytes, align);
 }
 
+/* By us, so far; not less for what was unmapped. */
+static _Atomic size_t mapped_bytes;
+
 void *sh_os_map(size_t bytes, size_t align)
 {
     if (bytes > ADDRESS_END || align > ADDRESS_END)
@@ -144,6 +147,8 @@ void *sh_os_map(size_t bytes, size_t align)
     int error = errno;
     size_t page = page_size();
     void *start = map_aligned(sh_round_up(bytes, page), sh_max(align, page));
+    if (start)
+        sh_add_relaxed(&mapped_bytes, bytes);
     errno = error;
     return start;
 }
@@ -248,6 +253,8 @@ void *sh_os_remap(void *start, size_t old_bytes, size_t new_bytes)
                       : remap_anywhere(start, old_bytes, new_bytes);
     if (moved && !is_low(moved, new_bytes))
         sh_fatal("the system moved memory to %p, out of reach", moved);
+    if (moved && new_bytes > old_bytes)
+        sh_add_relaxed(&mapped_bytes, new_bytes - old_bytes);
     errno = error;
     return moved;
 }
@@ -556,6 +563,45 @@ size_t sh_os_memory_available_under(const char *root)
 size_t sh_os_memory_available(void)
 {
     return sh_os_memory_available_under("");
+}
+
+/*
+ * Reading all that takes longer than mapping. So what is left is remembered for a while,
+ * as the `mapped_bytes` at which nothing would be, and for as long as we map less than
+ * half of it. Not where little is left: others may have that in no time.
+ */
+#define REMEMBER_NS ((uint64_t)20000000)
+#define REMEMBER_LEAST ((size_t)1 << 30)
+
+/* Each is one thread's, perhaps not the same one's; the first alone is the answer. */
+static _Atomic size_t remembered_end;
+static _Atomic size_t remembered_to; /* as mapped_bytes; 0: nothing is remembered */
+static _Atomic uint64_t remembered_until;
+
+static bool is_remembered(size_t mapped)
+{
+    return mapped < sh_load_relaxed(&remembered_to) &&
+           sh_os_now_coarse_ns() < sh_load_relaxed(&remembered_until);
+}
+
+size_t sh_os_memory_lately(void)
+{
+    size_t mapped = sh_load_relaxed(&mapped_bytes);
+    size_t end = sh_load_relaxed(&remembered_end);
+    if (end > mapped && is_remembered(mapped))
+        return end - mapped;
+    size_t left = sh_os_memory_available();
+    if (left >= REMEMBER_LEAST) {
+        sh_store_relaxed(&remembered_end, mapped + left);
+        sh_store_relaxed(&remembered_until, sh_os_now_coarse_ns() + REMEMBER_NS);
+        sh_store_relaxed(&remembered_to, mapped + left / 2);
+    }
+    return left;
+}
+
+bool sh_os_memory_forget(void)
+{
+    return sh_exchange_seq_cst(&remembered_to, (size_t)0) != 0;
 }
 
 /* ---- Text and the end ---- */

@@ -338,6 +338,50 @@ static void limits_count(void **unused)
     assert_child(with_limits);
 }
 
+/* Where much is left it is remembered, but for what is mapped; until it is forgotten, half
+ * of it is mapped, or time passes. Nothing is said of how much the machine's others use. */
+static void what_is_left_is_remembered(void *unused)
+{
+    enum { HOLDING = 1 << 20 };
+    size_t left = 0, next = 0, read = sh_os_memory_available();
+    if (read < 2048 * MIB) /* not remembered, or soon not to be */
+        return;
+    /* A pause of ours between the two is longer than it is remembered, but not often. */
+    for (int i = 0; i < 1000 && (i == 0 || next != left); i++) {
+        sh_os_memory_forget();
+        left = sh_os_memory_lately();
+        next = sh_os_memory_lately();
+    }
+    EXPECT(next == left && left <= 2 * read && left >= read / 2);
+    EXPECT(sh_os_memory_forget());
+    EXPECT(!sh_os_memory_forget());
+    for (int i = 0; i < 1000 && (i == 0 || next != left - HOLDING); i++) {
+        sh_os_memory_forget();
+        left = sh_os_memory_lately();
+        sh_os_unmap(sh_os_map(HOLDING, PAGE), HOLDING);
+        next = sh_os_memory_lately();
+    }
+    EXPECT(next == left - HOLDING);
+    /* Otherwise nothing would be left in the end. */
+    for (int i = 0; i < 16; i++) {
+        sh_os_unmap(sh_os_map(left / 8, PAGE), left / 8);
+        EXPECT(sh_os_memory_lately() >= left / 4);
+    }
+    /* A limit is enforced by the system at once; where little is left, it is read. */
+    set_limit(RLIMIT_AS, statm(0) + 48 * MIB);
+    sh_os_memory_forget();
+    left = sh_os_memory_lately();
+    EXPECT(left <= 48 * MIB);
+    void *held = sh_os_map(8 * MIB, PAGE);
+    EXPECT(held && sh_os_memory_lately() <= left - 8 * MIB);
+    EXPECT(!sh_os_memory_forget());
+}
+
+static void it_is_not_read_each_time(void **unused)
+{
+    assert_child(what_is_left_is_remembered);
+}
+
 /* A made-up /proc and /sys in a directory of its own. */
 static char root[] = "/tmp/splitheap-unit-os-XXXXXX";
 
@@ -725,6 +769,7 @@ int main(void)
         cmocka_unit_test(remap_of_a_split_mapping_fails),
         cmocka_unit_test(available_is_sane),
         cmocka_unit_test(limits_count),
+        cmocka_unit_test(it_is_not_read_each_time),
         WITH_ROOT(nothing_known_is_unlimited),
         WITH_ROOT(available_of_the_machine),
         WITH_ROOT(free_swap_is_available),
