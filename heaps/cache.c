@@ -137,14 +137,34 @@ static struct sh_span *joined(struct sh_span *dead, struct sh_span *more)
     return dead;
 }
 
+#define GIVEN_AT_ONCE 32 /* others wait for the heap's lock meanwhile */
+
+/* Takes the first spans off the list, as many as are given back at once. */
+static size_t cut(struct sh_span **dead, struct sh_span **spans)
+{
+    size_t count = 0;
+    while (*dead && count < GIVEN_AT_ONCE && (*dead)->state != SH_SPAN_HUGE) {
+        spans[count++] = *dead;
+        *dead = (*dead)->next;
+    }
+    return count;
+}
+
 void sh_cache_give_back(struct sh_span *dead)
 {
+    struct sh_span *spans[GIVEN_AT_ONCE];
     while (dead) {
-        struct sh_span *next = dead->next;
-        sh_run_give(dead);
-        /* Its descriptor may have begun another life by now, and be missed there. */
-        sh_remote_deliver(dead);
-        dead = next;
+        size_t count = cut(&dead, spans);
+        if (count == 0) {
+            spans[count++] = dead;
+            dead = dead->next;
+            sh_run_give(spans[0]);
+        } else {
+            sh_run_give_all(spans, count);
+        }
+        /* Descriptors may have begun another life by now, and be missed there. */
+        for (size_t i = 0; i < count; i++)
+            sh_remote_deliver(spans[i]);
     }
 }
 

@@ -127,7 +127,7 @@ static bool has_tables(struct sh_span *span)
            (sh_load_acquire(&span->final_bits) || sh_load_acquire(&span->weak_bits));
 }
 
-void sh_callback_gather(struct sh_marker *marker)
+static void gather_dead(struct sh_marker *marker)
 {
     struct sh_span *span;
     for (span = sh_span_first(); span; span = span->all_next)
@@ -138,6 +138,12 @@ void sh_callback_gather(struct sh_marker *marker)
         for (uint32_t w = 0; has_tables(span) && w < span->touched; w++)
             mark_left_over(marker, span, w);
     sh_mark_drain(marker);
+}
+
+void sh_callback_gather(struct sh_marker *marker)
+{
+    if (sh_load_relaxed(&sh_span_tables))
+        gather_dead(marker);
 }
 
 void sh_callback_mark_queued(struct sh_marker *marker)

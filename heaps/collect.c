@@ -11,6 +11,7 @@
 
 #include <splitheap/gc.h>
 
+#include "heaps/bury.h"
 #include "heaps/cache.h"
 #include "heaps/callback.h"
 #include "heaps/event.h"
@@ -32,7 +33,6 @@
 static struct {
     struct sh_marker marker;
     struct sh_span *dead; /* wholly dead spans, by `next` */
-    size_t pages;         /* of all spans of collected kinds */
 } collection;
 
 /* Calls of gc_collect_start that did nothing, inside gc_lock. */
@@ -54,21 +54,6 @@ static void each_cache(void (*visit)(struct sh_cache *cache))
     visit(&sh_shared_cache);
     for (struct sh_cache *cache = sh_cache_first(); cache; cache = cache->next)
         visit(cache);
-}
-
-/*
- * Sweeps what is left of the last collection, and clears the marks of live cells. All
- * others are marked: the marker has no more to ask of a cell than its mark, and what is
- * handed out between the collection and the sweep survives this.
- */
-SH_NO_SANITIZE
-static void prepare_span(struct sh_span *span)
-{
-    if (!sh_span_collected(span))
-        return;
-    sh_span_sweep_if_due(span);
-    for (uint32_t w = 0; w < span->touched; w++)
-        span->marks[w] = ~sh_span_word(span, w, SH_CELL_LIVE);
 }
 
 /* The bounds go straight where no root is looked for: they are cells' addresses. */
@@ -110,7 +95,8 @@ static void prepare(void)
     lock_heap();
     each_cache(sh_pace_flush);
     for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
-        prepare_span(span);
+        if (sh_span_collected(span))
+            sh_span_prepare(span);
     sh_marker_init(&collection.marker);
     find_bounds(&collection.marker);
     unlock_heap();
@@ -191,84 +177,26 @@ static void mark_inner_roots(struct sh_marker *marker)
 
 /* ---- Freeing ---- */
 
-SH_NO_SANITIZE
-static bool wholly_dead(struct sh_span *span)
-{
-    uint64_t kept = 0;
-    for (uint32_t w = 0; w < span->touched; w++)
-        kept |= (sh_span_word(span, w, SH_CELL_LIVE) & span->marks[w]) |
-                sh_span_word(span, w, SH_CELL_HELD);
-    /* As in heaps/cache.c: who releases a span takes `queued`. */
-    return !kept && !sh_exchange_seq_cst(&span->queued, 1u);
-}
-
-/* Until a span with dead cells is swept, frees take the slow path, which sees a stale
- * pointer to one of them. */
-SH_NO_SANITIZE
-static void guard_dead_cells(struct sh_span *span)
-{
-    uint64_t dead = 0;
-    for (uint32_t w = 0; w < span->touched; w++) {
-        uint64_t live = sh_span_word(span, w, SH_CELL_LIVE);
-        dead |= live & ~span->marks[w];
-        sh_event.marked_objects += sh_popcount64(live & span->marks[w]);
-    }
-    if (dead)
-        sh_or_seq_cst(&span->owner, SH_OWNER_SLOW);
-}
-
-/* Takes a wholly dead span from its owner, to be given back when the world runs. */
-SH_NO_SANITIZE
-static void condemn(struct sh_span *span)
-{
-    struct sh_cache *owner = sh_span_owner(span);
-    for (uint32_t cell = 0; cell < span->cell_count; cell++)
-        sh_cell_set(span, cell, SH_CELL_FREE);
-    if (owner)
-        sh_cache_unlist(owner, span);
-    span->list = SH_LIST_DEAD;
-    span->next = collection.dead;
-    collection.dead = span;
-}
-
-static bool is_current(struct sh_span *span)
-{
-    struct sh_cache *owner = sh_span_owner(span);
-    return owner && owner->depots[span->kind][span->class_index].current == span;
-}
-
-static void bury_span(struct sh_span *span)
-{
-    if (!sh_span_collected(span) || span->list == SH_LIST_DEAD)
-        return;
-    collection.pages += span->pages;
-    if (!is_current(span) && wholly_dead(span))
-        condemn(span);
-    else
-        guard_dead_cells(span);
-}
-
 /* What may be allocated before the heap's limit is reached, if cells of all that is dead
  * serve again. */
-static size_t room_left(void)
+static size_t room_left(const struct sh_burial *burial)
 {
-    size_t pages = sh_limit_left() + collection.pages;
-    size_t bytes = pages * SH_PAGE_SIZE, live = collection.marker.live_bytes;
-    if (sh_limit_most() == SH_NO_LIMIT)
-        return SIZE_MAX;
-    return bytes > live ? bytes - live : 0;
+    size_t bytes = (sh_limit_left() + burial->pages) * SH_PAGE_SIZE;
+    return sh_limit_most() == SH_NO_LIMIT ? SIZE_MAX : bytes - burial->bytes;
 }
 
 /* From here on spans of collected kinds are due to be swept. */
 static void end_epoch(void)
 {
+    struct sh_burial burial = {.dead = NULL};
     sh_event_marked();
-    sh_event.marked_bytes = collection.marker.live_bytes;
-    collection.pages = 0;
     for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
-        bury_span(span);
+        sh_bury_span(&burial, span);
+    collection.dead = sh_bury_condemn(&burial);
     sh_add_relaxed(&sh_epoch, 1u);
-    sh_pace_collected(collection.marker.live_bytes, room_left());
+    sh_event.marked_objects = burial.objects;
+    sh_event.marked_bytes = burial.bytes;
+    sh_pace_collected(burial.bytes, room_left(&burial));
     sh_marker_finish(&collection.marker);
 }
 

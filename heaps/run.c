@@ -321,21 +321,54 @@ void sh_run_insert_merged(struct sh_span *run)
  * A span turns into a dirty run where it stands, keeping its descriptor and its pages'
  * entries: giving back needs no memory.
  */
-void sh_run_give(struct sh_span *span)
+static void turn_into_run(struct sh_span *span)
 {
-    if (span->state == SH_SPAN_HUGE) {
-        sh_huge_unmap(span);
-        return;
-    }
-    sh_lock_acquire(&sh_heap_lock);
-    struct sh_area *area = span->area;
     sh_span_delist(span);
     sh_limit_give(span->pages);
-    run_setup(span, area, span->base, span->pages, false);
-    sh_run_insert_merged(span);
+    run_setup(span, span->area, span->base, span->pages, false);
+}
+
+static bool borders(const struct sh_span *low, const struct sh_span *high)
+{
+    return low->base + low->pages * SH_PAGE_SIZE == high->base &&
+           low->area == high->area;
+}
+
+/* Neighbours are joined before they go into a bucket. */
+static void give_locked(struct sh_span **spans, size_t count)
+{
+    struct sh_span *run = spans[0];
+    turn_into_run(run);
+    for (size_t i = 1; i < count; i++) {
+        struct sh_span *span = spans[i];
+        turn_into_run(span);
+        if (borders(run, span)) {
+            run = merge(run, span);
+        } else if (borders(span, run)) {
+            run = merge(span, run);
+        } else {
+            sh_run_insert_merged(run);
+            run = span;
+        }
+    }
+    sh_run_insert_merged(run);
+}
+
+void sh_run_give_all(struct sh_span **spans, size_t count)
+{
+    sh_lock_acquire(&sh_heap_lock);
+    give_locked(spans, count);
     sh_lock_release(&sh_heap_lock);
     sh_background_consider();
     sh_purge_tick();
+}
+
+void sh_run_give(struct sh_span *span)
+{
+    if (span->state == SH_SPAN_HUGE)
+        sh_huge_unmap(span);
+    else
+        sh_run_give_all(&span, 1);
 }
 
 /* ---- Resizing ---- */

@@ -44,6 +44,10 @@ struct sh_span *sh_run_take(const struct sh_run_want *want);
  * purges what it is time for. */
 void sh_run_give(struct sh_span *span);
 
+/* The same of several, none of them huge, under the lock once; quickest where neighbours
+ * follow each other. */
+void sh_run_give_all(struct sh_span **spans, size_t count);
+
 /* Resizes a large span where it is: shrinks, or grows into a free run behind it.
  * False: it stays as it was. Takes the lock. */
 bool sh_run_resize(struct sh_span *span, size_t pages);

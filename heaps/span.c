@@ -7,6 +7,8 @@
 #include "lib/check.h"
 #include "lib/meta.h"
 
+_Atomic size_t sh_span_tables;
+
 static size_t descriptor_bytes(size_t cells)
 {
     return sizeof(struct sh_span) +
@@ -30,6 +32,7 @@ static void delete_table(_Atomic(_Atomic uint64_t *) *table, size_t cells)
     if (!bits)
         return;
     sh_store_relaxed(table, NULL);
+    sh_sub_relaxed(&sh_span_tables, (size_t)1);
     sh_meta_free((void *)(uintptr_t)bits, sh_span_table_words(cells) * sizeof *bits);
 }
 
@@ -74,6 +77,7 @@ void sh_span_setup(struct sh_span *span, uintptr_t base, size_t cell_size, size_
     span->wake = SH_WAKE_NEVER;
     span->pass = 0;
     span->touched = 0;
+    span->live = 0;
     span->epoch = 0;
     span->next = span->prev = NULL;
     span->list = SH_LIST_NONE;

@@ -42,6 +42,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "heaps/size_class.h"
 #include "lib/atomic.h"
@@ -125,6 +126,7 @@ struct sh_span {
     uint8_t kind, state;
     uint64_t *marks;
     size_t cell_size; /* bytes; of a free run 0 */
+    uint32_t live;    /* LIVE cells when the collection began; the collector's */
 
     SH_ALIGNED(SH_CACHE_LINE) sh_cell_byte states[];
 };
@@ -168,9 +170,13 @@ SH_INLINE uint64_t sh_span_word(
     return sh_bytes_equal(&span->states[w * 64], (uint8_t)state);
 }
 
-/* Those cells of word w become FREE. */
+/* Those cells of word w become FREE. Nobody else writes their states meanwhile. */
 SH_INLINE void sh_span_free_word(struct sh_span *span, uint32_t w, uint64_t cells)
 {
+    if (cells == ~(uint64_t)0) {
+        memset((void *)(uintptr_t)&span->states[w * 64], SH_CELL_FREE, 64);
+        return;
+    }
     for (; cells; cells &= cells - 1)
         sh_cell_set(span, w * 64 + sh_ctz64(cells), SH_CELL_FREE);
 }
@@ -206,6 +212,9 @@ void sh_span_delete(struct sh_span *span);
  * `cells` is at most room. */
 void sh_span_setup(
     struct sh_span *span, uintptr_t base, size_t cell_size, size_t cells);
+
+/* Final and weak tables that there are, of all spans. */
+extern _Atomic size_t sh_span_tables;
 
 /* Checks all that can be said of a small span; the caller may read it. */
 void sh_span_valid(struct sh_span *span);

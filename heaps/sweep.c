@@ -18,16 +18,18 @@ static bool has_tables(struct sh_span *span)
     return sh_load_seq_cst(&span->final_bits) || sh_load_seq_cst(&span->weak_bits);
 }
 
-/* Returns how many cells are in use. */
-static uint32_t sweep_word(struct sh_span *span, uint32_t w)
+/* Returns the live cells that are left. */
+static uint64_t sweep_word(struct sh_span *span, uint32_t w)
 {
-    uint64_t dead = sh_span_word(span, w, SH_CELL_LIVE) & ~span->marks[w];
+    uint64_t live = sh_span_word(span, w, SH_CELL_LIVE);
+    uint64_t dead = live & ~span->marks[w];
+    if (!dead)
+        return live;
     sh_span_free_word(span, w, dead);
     sweep_table(&span->final_bits, w, ~dead);
     sweep_table(&span->weak_bits, w, ~dead);
-    uint64_t unused =
-        sh_span_word(span, w, SH_CELL_FREE) | sh_span_word(span, w, SH_CELL_NONE);
-    return sh_popcount64(~unused);
+    span->used -= sh_popcount64(dead);
+    return live & ~dead;
 }
 
 /* Only the owner asks for the flag, and it is here; others may set it, after their table. */
@@ -41,16 +43,36 @@ static void let_frees_be_fast(struct sh_span *span)
         sh_or_seq_cst(&span->owner, SH_OWNER_SLOW);
 }
 
+static void end_sweep(struct sh_span *span)
+{
+    span->epoch = sh_load_relaxed(&sh_epoch);
+    let_frees_be_fast(span);
+}
+
 SH_NO_SANITIZE
 void sh_span_sweep(struct sh_span *span)
 {
-    uint32_t used = 0;
-    sh_remote_take(span);
+    span->used -= sh_remote_take(span);
     for (uint32_t w = 0; w < span->touched; w++)
-        used += sweep_word(span, w);
-    span->used = used;
-    span->epoch = sh_load_relaxed(&sh_epoch);
-    let_frees_be_fast(span);
+        sweep_word(span, w);
+    end_sweep(span);
+}
+
+SH_NO_SANITIZE
+void sh_span_prepare(struct sh_span *span)
+{
+    bool due = sh_span_sweep_due(span);
+    uint32_t count = 0;
+    if (due)
+        span->used -= sh_remote_take(span);
+    for (uint32_t w = 0; w < span->touched; w++) {
+        uint64_t live = due ? sweep_word(span, w) : sh_span_word(span, w, SH_CELL_LIVE);
+        span->marks[w] = ~live;
+        count += sh_popcount64(live);
+    }
+    span->live = count;
+    if (due)
+        end_sweep(span);
 }
 
 bool sh_span_is_empty(struct sh_span *span)

@@ -42,6 +42,10 @@ SH_INLINE bool sh_cell_is_live(const struct sh_span *span, uint32_t cell)
                      (span->marks[cell / 64] & sh_cell_bit(cell)));
 }
 
+/* Before marking: sweeps the span if due, marks what is not live and nothing else, and
+ * counts what is. The world is stopped. */
+void sh_span_prepare(struct sh_span *span);
+
 /* No cell is handed out. The owner, or the world stopped. */
 bool sh_span_is_empty(struct sh_span *span);
 

@@ -24,8 +24,10 @@ static _Atomic uint64_t *table_of(struct sh_span *span, sh_table *table)
     if (!fresh)
         return NULL;
     /* Pairs with the acquire loads of the table in this file and in sweep.c. */
-    if (atomic_compare_exchange_strong(table, &bits, fresh))
+    if (atomic_compare_exchange_strong(table, &bits, fresh)) {
+        sh_add_relaxed(&sh_span_tables, (size_t)1);
         return fresh;
+    }
     sh_meta_free((void *)(uintptr_t)fresh, bytes);
     return bits;
 }

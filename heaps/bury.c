@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT */
+/* Dead spans and dead cells. See heaps/bury.h. */
+#include "heaps/bury.h"
+
+#include "heaps/cache.h"
+
+SH_NO_SANITIZE
+static uint32_t count_unmarked(const struct sh_span *span)
+{
+    uint32_t count = 0;
+    for (uint32_t w = 0; w < span->touched; w++)
+        count += sh_popcount64(~span->marks[w]);
+    return count;
+}
+
+/* Some cell is in a magazine, or was handed out meanwhile by a thread without a record. */
+SH_NO_SANITIZE
+static bool is_kept(struct sh_span *span)
+{
+    uint64_t kept = 0;
+    for (uint32_t w = 0; w < span->touched; w++)
+        kept |= (sh_span_word(span, w, SH_CELL_LIVE) & span->marks[w]) |
+                sh_span_word(span, w, SH_CELL_HELD);
+    return kept != 0;
+}
+
+/* A span of a stopped thread's has no used cells but those that were live. (Threads
+ * without a record go on with the shared cache's, and make large ones.) */
+static bool has_only_live_cells(struct sh_span *span, struct sh_cache *owner)
+{
+    return owner && owner != &sh_shared_cache && span->used == span->live;
+}
+
+/* Of a span without a marked cell. */
+static bool may_go(struct sh_span *span)
+{
+    struct sh_cache *owner = sh_span_owner(span);
+    if (owner && owner->depots[span->kind][span->class_index].current == span)
+        return false;
+    if (!has_only_live_cells(span, owner) && is_kept(span))
+        return false;
+    /* As in heaps/cache.c: who releases a span takes `queued`. */
+    return !sh_exchange_seq_cst(&span->queued, 1u);
+}
+
+SH_NO_SANITIZE
+void sh_bury_span(struct sh_burial *burial, struct sh_span *span)
+{
+    if (!sh_span_collected(span) || span->list == SH_LIST_DEAD)
+        return;
+    uint32_t dead = count_unmarked(span), marked = span->live - dead;
+    burial->pages += span->pages;
+    burial->objects += marked;
+    burial->bytes += marked * span->cell_size;
+    if (dead)
+        sh_or_seq_cst(&span->owner, SH_OWNER_SLOW);
+    if (marked == 0 && may_go(span)) {
+        span->inbox_next = burial->dead;
+        burial->dead = span;
+    }
+}
+
+void sh_bury_join(struct sh_burial *all, const struct sh_burial *one)
+{
+    struct sh_span *last = one->dead;
+    all->objects += one->objects;
+    all->bytes += one->bytes;
+    all->pages += one->pages;
+    if (!last)
+        return;
+    while (last->inbox_next)
+        last = last->inbox_next;
+    last->inbox_next = all->dead;
+    all->dead = one->dead;
+}
+
+struct sh_span *sh_bury_condemn(struct sh_burial *burial)
+{
+    struct sh_span *condemned = NULL, *span;
+    while ((span = burial->dead)) {
+        struct sh_cache *owner = sh_span_owner(span);
+        burial->dead = span->inbox_next;
+        if (owner)
+            sh_cache_unlist(owner, span);
+        span->list = SH_LIST_DEAD;
+        span->next = condemned;
+        condemned = span;
+    }
+    return condemned;
+}
