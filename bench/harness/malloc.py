@@ -7,15 +7,13 @@ process of its own and each round starting with another allocator. Tables show m
 ratios to jemalloc; plots, JSON and CSV go to DIR/bench.
 """
 import collections
-import os
-import shutil
 import statistics
 
-from harness import docs, plots, record, report
-from harness.allocators import BASE, find_allocators
-from harness.machine import machine_line
-from harness.process import Failure, TemporaryPlace
-from harness.progress import Progress, in_words
+from harness import programs, record, suite
+from harness.allocators import BASE, OURS, find_allocators
+from harness.malloc_plots import PLOTS
+from harness.malloc_report import lines
+from harness.process import Failure
 from harness.workloads import NAMES, RELEASE, make_load, make_workload
 
 Effort = collections.namedtuple(
@@ -33,27 +31,19 @@ EFFORTS = {
 SCALED = ("larson", "mstress", "rptest", "glibc-thread")
 # Their memory is shown over time: the name, and how much more of it than usual.
 CURVES = ((RELEASE, 1), ("espresso-like", 3), ("mstress", 3), ("redis-server", 1))
-CURVE_POINTS = 300
 
 
-class Suite:
-    """A run: what it was asked, and the document it fills."""
+class Suite(suite.Suite):
+    """The rounds, memory over time, and work over threads."""
 
     def __init__(self, arguments, place):
-        self.place = place
-        self.effort = EFFORTS["quick" if arguments.quick else "full"]
-        self.rounds = arguments.rounds or self.effort.rounds
-        # Who asks for so many rounds gets them.
-        self.limit = None if arguments.rounds else self.effort.limit
-        self.allocators, self.missing = find_allocators(place)
-        if not any(allocator.name == BASE for allocator in self.allocators):
+        allocators, self.missing = find_allocators(place)
+        if not any(allocator.name == BASE for allocator in allocators):
             raise Failure("%s is missing; ./dev bench installs it" % BASE)
-        name = "quick" if arguments.quick else "full"
-        self.document = record.new_document(arguments, name, self.allocators)
+        document = new_document(arguments, allocators)
+        effort = EFFORTS["quick" if arguments.quick else "full"]
+        super().__init__(arguments, effort, place, allocators, document)
         self.plan(arguments)
-        self.document["rounds"] = self.rounds if self.workloads else 0
-        self.expected = {}  # workload: output
-        self.turns = collections.Counter()  # workload: rows so far
 
     # -- Parts ------------------------------------------------------------------------
 
@@ -86,45 +76,15 @@ class Suite:
         return total + self.effort.scaling_rounds * rows
 
     def run(self):
-        self.progress = Progress(self.weight())
         for workload in {w.name: w for w in self.workloads + self.curves}.values():
             workload.require_installed()
             workload.prepare(self.place)
-            for allocator in self.allocators:
+            for allocator in self.columns:
                 workload.check(self.place, allocator)
-        print("%-14s %-14s" % ("", "seconds:"), end="")
-        print("".join("%11s" % allocator for allocator in self.allocators))
+        self.start(self.weight())
         self.run_curves()
         self.run_scaling()
-        self.run_rounds()
-
-    def rotated(self, workload):
-        """Each row of a workload starts with another allocator: none always follows one."""
-        turn = self.turns[workload] % len(self.allocators)
-        self.turns[workload] += 1
-        return self.allocators[turn:] + self.allocators[:turn]
-
-    def row(self, title, workload, samples=None):
-        """One run under each allocator: {allocator's name: Usage}, in the usual order."""
-        self.progress.row(title, workload.name)
-        usages = {}
-        for allocator in self.rotated(workload):
-            usages[allocator.name] = self.one(workload, allocator, samples)
-        usages = {a.name: usages[a.name] for a in self.allocators}
-        for usage in usages.values():
-            self.progress.cell("%.2f" % usage.seconds)
-        self.progress.end_row(workload.weight())
-        return usages
-
-    def one(self, workload, allocator, samples):
-        path = samples(allocator) if samples else None
-        usage = workload.run(self.place, allocator, path)
-        expected = self.expected.setdefault(workload, usage.output)
-        if usage.output != expected:
-            message = "%s under %s leaves something else behind:\n    %s\n    %s"
-            shown = [o.decode("ascii", "replace")[-300:] for o in (expected, usage.output)]
-            raise Failure(message % (workload.name, allocator, *shown))
-        return usage
+        self.run_rounds(self.workloads)
 
     # -- Memory over time -------------------------------------------------------------
 
@@ -138,17 +98,10 @@ class Suite:
                 usages = self.row("memory", workload, samples=self.samples_path)
                 self.keep_curves(workload, usages, number == 0)
 
-    def samples_path(self, allocator):
-        return self.place.path("samples-" + allocator.name)
-
     def keep_curves(self, workload, usages, first):
         if first:
-            self.document["curves"][workload.name] = {
-                "about": workload.about,
-                "allocators": {
-                    a.name: read_curve(self.samples_path(a)) for a in self.allocators
-                },
-            }
+            curves = {"about": workload.about, "allocators": self.curves_of(workload)}
+            self.document["curves"][workload.name] = curves
         if workload.name == RELEASE:
             self.document["release"] = self.document["release"] or self.entry(workload)
             self.keep(self.document["release"], workload, usages)
@@ -157,7 +110,7 @@ class Suite:
 
     def run_scaling(self):
         for loads in self.scaled:
-            seconds = {allocator.name: [] for allocator in self.allocators}
+            seconds = {allocator.name: [] for allocator in self.columns}
             for load in loads:
                 for column, found in self.run_threads(load).items():
                     seconds[column].append(found)
@@ -173,98 +126,31 @@ class Suite:
             }
 
     def run_threads(self, load):
-        found = {allocator.name: [] for allocator in self.allocators}
+        found = {allocator.name: [] for allocator in self.columns}
         title = "%d thread%s" % (load.threads, "s" if load.threads > 1 else "")
         for _ in range(self.effort.scaling_rounds):
             for column, usage in self.row(title, load).items():
                 found[column].append(usage.seconds)
         return found
 
-    # -- Rounds -----------------------------------------------------------------------
-
-    def run_rounds(self):
-        if not self.workloads:
-            return
-        for workload in self.workloads:
-            self.document["workloads"][workload.name] = self.entry(workload)
-        for number in range(1, self.rounds + 1):
-            began = self.progress.elapsed()
-            for workload in self.workloads:
-                usages = self.row("round %d of %d" % (number, self.rounds), workload)
-                self.keep(self.document["workloads"][workload.name], workload, usages)
-            self.document["rounds"] = number
-            ends = self.progress.elapsed() * 2 - began
-            if self.limit and ends > self.limit and number < self.rounds:
-                print("one more round would not end within %s" % in_words(self.limit))
-                break
-
-    def entry(self, workload):
-        return {
-            "about": workload.about,
-            "runs": {allocator.name: [] for allocator in self.allocators},
-        }
-
-    def keep(self, entry, workload, usages):
-        for name, usage in usages.items():
-            entry["runs"][name].append(record.figures(usage, workload.alone))
-
-
-def read_curve(path):
-    with open(path, encoding="ascii") as file:
-        points = [tuple(map(float, line.split())) for line in file]
-    step = max(1, len(points) // CURVE_POINTS)
-    return points[::step] + points[-1:]
-
 
 # ---- The whole ----------------------------------------------------------------------
 
 
+def new_document(arguments, allocators):
+    versions = {a.name: "%s %s" % (a.package, a.version()) for a in allocators}
+    versions[OURS] = "commit %s" % record.commit(record.root())
+    packages = [program.package for program in programs.ALL]
+    document = record.new_document(arguments, "malloc", BASE, versions, packages)
+    document.update(release=None, scaling={})
+    return document
+
+
 def add_options(parser):
-    parser.add_argument("--quick", action="store_true", help="a few minutes, rougher figures")
-    parser.add_argument("--rounds", type=int, help="as many, however long they take")
-    names = [*NAMES, RELEASE]
-    parser.add_argument("--only", nargs="+", choices=names, metavar="WORKLOAD",
-        help=", ".join(names))  # fmt: skip
+    suite.add_options(parser, [*NAMES, RELEASE])
     parser.add_argument("--scaling", action="store_true", help="only that over 1 to 16 threads")
-    parser.add_argument("--docs", action="store_true",
-        help="put tables and plots into docs/performance.md and docs/plots as well")  # fmt: skip
-    parser.add_argument("--from", dest="source", metavar="JSON",
-        help="run nothing: report what an earlier run left there")  # fmt: skip
-
-
-def measure(arguments):
-    with TemporaryPlace(arguments.build) as place:
-        suite = Suite(arguments, place)
-        print("%s; %s rounds at most" % (machine_line(), suite.rounds))
-        suite.run()
-        suite.document["seconds"] = round(suite.progress.elapsed())
-        if suite.missing:
-            print("left out, not found: " + ", ".join(suite.missing))
-        return suite.document
-
-
-def folder_of(arguments):
-    """Where the results go: those of a run of less do not take the place of a full one's."""
-    part = "-part" if arguments.only or arguments.scaling else ""
-    quick = "-quick" if arguments.quick else ""
-    return os.path.join(arguments.build, "bench", "malloc" + quick + part)
 
 
 def main(arguments):
-    if arguments.docs and (arguments.only or arguments.scaling):
-        raise Failure("the documents show all of the suite, not a part of it")
-    if arguments.source:
-        folder = os.path.dirname(os.path.abspath(arguments.source))
-        document = record.read_json(arguments.source)
-    else:
-        document = measure(arguments)
-        folder = folder_of(arguments)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.makedirs(folder)
-        record.write_json(document, os.path.join(folder, "malloc.json"))
-        record.write_csv(document, os.path.join(folder, "malloc.csv"))
-    print("\n" + "\n".join(report.lines(document)))
-    plots.draw(document, folder, ("svg", "png"))
-    if arguments.docs:
-        docs.update(document)
-    print("\nJSON, CSV and plots: %s (%d s)" % (os.path.relpath(folder), document["seconds"]))
+    part = bool(arguments.only or arguments.scaling)
+    suite.main(arguments, "malloc", Suite, part, record.FIELDS, lines, PLOTS)

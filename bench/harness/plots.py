@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
 """
-The plots of a document of the malloc suite, drawn by gnuplot: draw(document, folder,
-formats) writes one file for each plot and format.
+Plots drawn by gnuplot. A suite has a table of them: a name, a title, and a function that
+makes the script of a document, its width and its height, or None. draw() writes one file
+for each plot and format.
 """
 import os
 import shutil
 import subprocess
 
-from harness.allocators import BASE, OURS
+from harness.allocators import OURS
 from harness.machine import machine_line
 from harness.process import Failure
 from harness.results import mean, median, ratio, values
@@ -19,6 +20,9 @@ LOOKS = {
     "mimalloc": ("#0072b2", 9),
     "tcmalloc": ("#009e73", 5),
     "glibc": ("#999999", 13),
+    "bdwgc": ("#0072b2", 9),
+    "bdwgc-inner": ("#56b4e9", 8),
+    "malloc": ("#000000", 2),
 }
 TERMINALS = {
     "svg": 'svg size %d,%d font "DejaVu Sans,11" background "white"',
@@ -35,6 +39,11 @@ def quoted(text):
 def block(name, rows):
     """Rows as a named block of data."""
     return ["$%s << EOD" % name, *(" ".join(map(str, row)) for row in rows), "EOD"]
+
+
+def data_name(*words):
+    """A name that block() may give to data."""
+    return "_".join(words).replace("-", "_").replace(" ", "_")
 
 
 def subtitle(document):
@@ -60,21 +69,22 @@ def page(document, title, rows, columns):
 
 def ratio_rows(document, allocator, field):
     """(ratio, row, least, most) for the workloads in turn, and their mean at the end."""
-    workloads = document["workloads"]
+    workloads, base = document["workloads"], document["base"]
     for row, workload in enumerate(workloads.values()):
-        one, base = ratio(workload, allocator, field), median(workload, BASE, field)
+        one, unit = ratio(workload, allocator, field, base), median(workload, base, field)
         if one:
             found = values(workload, allocator, field)
-            yield one, row, min(found) / base, max(found) / base
-    total = mean(workloads, allocator, field)
+            yield one, row, min(found) / unit, max(found) / unit
+    total = mean(workloads, allocator, field, base)
     if total:
         yield total, len(workloads) + 0.5, total, total
 
 
 def ratio_panel(document, field, title):
-    names = [name for name in document["allocators"] if name != BASE]
+    names = [name for name in document["allocators"] if name != document["base"]]
     names.sort(key=lambda name: name == OURS)  # ours on top of the others
     rows = {name: list(ratio_rows(document, name, field)) for name in names}
+    names = [name for name in names if rows[name]]
     all_rows = [row for found in rows.values() for row in found]
     if not all_rows:
         return []
@@ -83,10 +93,10 @@ def ratio_panel(document, field, title):
     labels.append((MEAN, len(labels) + 0.5))
     script = []
     for name in names:
-        script += block("%s_%s" % (field, name), rows[name])
+        script += block(data_name(field, name), rows[name])
     script += [
         "set title %s" % quoted(title),
-        "set xlabel 'of %s, which is the line at 1; logarithmic'" % BASE,
+        "set xlabel 'of %s, which is the line at 1; logarithmic'" % document["base"],
         "set logscale x",
         "set xrange [%g:%g]" % (min(least, 0.5) / 1.2, max(most, 2) * 1.2),
         "set xtics (%s)" % ", ".join("'%g' %g" % (tick, tick) for tick in TICKS),
@@ -97,7 +107,7 @@ def ratio_panel(document, field, title):
     drawn = []
     for name in names:
         colour, mark = LOOKS[name]
-        data, size = "$%s_%s" % (field, name), 1.2 if name == OURS else 0.8
+        data, size = "$" + data_name(field, name), 1.2 if name == OURS else 0.8
         if name == OURS:
             drawn.append(
                 "%s using 3:2:($4-$3):(0) with vectors nohead lw 2 lc rgb '%s' notitle"
@@ -123,7 +133,8 @@ def ratios(document, title, panels):
 # ---- Memory over time ---------------------------------------------------------------
 
 
-def curves(document, title):
+def curves(document, title, more=None):
+    """A panel a workload; more(entry, number) yields blocks of data, and what to plot."""
     if not document["curves"]:
         return None
     count = len(document["curves"])
@@ -134,60 +145,22 @@ def curves(document, title):
     for number, (name, entry) in enumerate(document["curves"].items()):
         drawn = []
         for allocator, points in entry["allocators"].items():
-            data = "curve%d_%s" % (number, allocator)
+            data = data_name("curve%d" % number, allocator)
             script += block(data, [(seconds, kib / 1024) for seconds, kib in points])
             width = 3 if allocator == OURS else 1.5
             drawn.append(
                 "$%s with lines lw %g lc rgb '%s' title '%s'"
                 % (data, width, LOOKS[allocator][0], allocator)
             )
+        for data, plotted in more(entry, number) if more else ():
+            script += data
+            drawn.append(plotted)
         script += ["set title %s noenhanced" % quoted("%s: %s" % (name, entry["about"]))]
         script += ["plot " + ", ".join(drawn)]
     return script, 1100, 80 + 360 * ((count + 1) // 2)
 
 
-# ---- Scaling ------------------------------------------------------------------------
-
-
-def scaling(document, title):
-    if not document["scaling"]:
-        return None
-    count = len(document["scaling"])
-    script = page(document, title, (count + 1) // 2, min(2, count))
-    script += ["set xlabel 'threads'", "set logscale x 2", "set yrange [0:*]"]
-    script += ["set ylabel 'work per second, of %s on one thread'" % BASE]
-    script += ["set arrow 1 from graph 0, first 1 to graph 1, first 1 nohead lw 2 dt 2"]
-    for number, (name, entry) in enumerate(document["scaling"].items()):
-        drawn = []
-        for allocator, rates in entry["rates"].items():
-            data = "scaling%d_%s" % (number, allocator)
-            script += block(data, zip(entry["threads"], rates))
-            colour, mark = LOOKS[allocator]
-            drawn.append(
-                "$%s with linespoints lw %g pt %d lc rgb '%s' title '%s'"
-                % (data, 3 if allocator == OURS else 1.5, mark, colour, allocator)
-            )
-        script += ["set xtics (%s)" % ", ".join(map(str, entry["threads"]))]
-        script += ["set xrange [%g:%g]" % (entry["threads"][0] / 1.1, entry["threads"][-1] * 1.1)]
-        script += ["set title %s noenhanced" % quoted(name), "plot " + ", ".join(drawn)]
-    return script, 1100, 80 + 360 * ((count + 1) // 2)
-
-
 # ---- All ----------------------------------------------------------------------------
-
-PLOTS = (
-    ("malloc-ratios", "Time and peak memory by workload: left of the line is better",
-        lambda document, title: ratios(document, title,
-            (("seconds", "Time"), ("peak_kib", "Peak resident memory")))),
-    ("malloc-pages", "Page faults, and memory at the end: left of the line is better",
-        lambda document, title: ratios(document, title,
-            (("faults", "Page faults"), ("end_kib", "Resident memory at the end")))),
-    ("malloc-curves", "Resident memory over time: lower is better", curves),
-    ("malloc-scaling",
-        "Work per second over threads; 1 is %s on one thread: higher is better" % BASE,
-        scaling),
-)  # fmt: skip
-
 
 def gnuplot(script):
     done = subprocess.run(
@@ -197,14 +170,14 @@ def gnuplot(script):
         raise Failure("gnuplot: " + done.stderr.strip())
 
 
-def draw(document, folder, formats):
+def draw(document, folder, formats, table):
     """The names and titles of the plots drawn."""
     if not shutil.which("gnuplot"):
         print("\nno gnuplot, no plots: ./dev bench installs gnuplot-nox")
         return []
     os.makedirs(folder, exist_ok=True)
     drawn = []
-    for name, title, make in PLOTS:
+    for name, title, make in table:
         made = make(document, title)
         if made is None:
             continue

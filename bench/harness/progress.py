@@ -30,7 +30,7 @@ class Progress:
         print("%-14s %-14s" % (title, name), end="", flush=True)
 
     def cell(self, text):
-        print("%11s" % text, end="", flush=True)
+        print("%12s" % text, end="", flush=True)
 
     def end_row(self, weight):
         self.done += weight

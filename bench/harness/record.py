@@ -1,13 +1,22 @@
 # SPDX-License-Identifier: MIT
 """
-What a run of the malloc suite leaves behind: a document, as JSON; and its runs, as CSV.
+What a run of a suite leaves behind: a document, as JSON; and its runs, as CSV.
 
-    command date commit effort seconds rounds machine packages allocators
-    workloads  name: {about, threads, runs: {allocator: [{seconds peak_kib end_kib faults}]}}
-    release    the same, for the one workload of that name
+    suite command date commit effort seconds rounds machine packages
+    allocators name: what it is; `base` is the name of the one that ratios are to
+    workloads  name: {about, runs: {allocator: [{seconds peak_kib end_kib faults ...}]}}
     curves     name: {about, allocators: {allocator: [[seconds, KiB] ...]}}
+
+of malloc beside them
+
+    release    as workloads, for the one of that name
     scaling    name: {about, threads: [...], allocators: {allocator: [[seconds ...] ...]},
                rates: {allocator: [...]}}, of the base's on one thread
+
+and of gc
+
+    limits     name: {about, load, percent, runs: ...}, of heaps of so many percent of what lives
+    marking    name: {about, runs: {markers: [{mark_seconds touch read cells bytes ...}]}}
 """
 import csv
 import datetime
@@ -15,15 +24,14 @@ import json
 import os
 import subprocess
 
-from harness import programs
-from harness.allocators import OURS, package_version
+from harness.allocators import package_version
 from harness.machine import machine, machine_line
 
 FIELDS = ("seconds", "peak_kib", "end_kib", "faults")
 
 
-def commit(root):
-    words = ["git", "-C", root, "describe", "--always", "--dirty"]
+def commit(folder):
+    words = ["git", "-C", folder, "describe", "--always", "--dirty"]
     try:
         found = subprocess.run(words, capture_output=True, text=True, check=False)
     except OSError:
@@ -31,24 +39,24 @@ def commit(root):
     return found.stdout.strip() or None
 
 
-def new_document(arguments, effort, allocators):
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    packages = [program.package for program in programs.ALL]
+def root():
+    return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def new_document(arguments, suite, base, allocators, packages):
     return {
-        "suite": "malloc",
+        "suite": suite,
         "command": arguments.command,
         "date": datetime.datetime.now().astimezone().isoformat(timespec="minutes"),
-        "commit": commit(root),
-        "effort": effort,
+        "commit": commit(root()),
+        "effort": "quick" if arguments.quick else "full",
         "machine": machine(),
         "packages": {name: package_version(name) for name in packages},
-        "allocators": {a.name: "%s %s" % (a.package, a.version()) for a in allocators}
-        | {OURS: "commit %s" % commit(root)},
+        "base": base,
+        "allocators": allocators,
         "rounds": 0,
         "workloads": {},
-        "release": None,
         "curves": {},
-        "scaling": {},
     }
 
 
@@ -65,7 +73,8 @@ def about(document):
     more = "%(distribution)s, huge pages: %(huge_pages)s" % document["machine"]
     yield "%s, %s" % (of["machine"], more)
     yield ", ".join("%s: %s" % pair for pair in document["allocators"].items())
-    yield ", ".join("%s %s" % pair for pair in document["packages"].items())
+    if document["packages"]:
+        yield ", ".join("%s %s" % pair for pair in document["packages"].items())
 
 
 def write_json(document, path):
@@ -74,19 +83,20 @@ def write_json(document, path):
         file.write("\n")
 
 
-def write_csv(document, path):
+def write_csv(document, path, fields):
     with open(path, "w", encoding="utf-8", newline="") as file:
         for line in about(document):
             file.write("# %s\n" % line)
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(("workload", "allocator", "round", *FIELDS))
+        table.writerow(("workload", "allocator", "round", *fields))
         measured = dict(document["workloads"])
-        if document["release"]:
+        measured.update(document.get("limits", {}))
+        if document.get("release"):
             measured["release"] = document["release"]
         for name, workload in measured.items():
             for allocator, runs in workload["runs"].items():
                 for number, one in enumerate(runs, 1):
-                    table.writerow((name, allocator, number, *(one[f] for f in FIELDS)))
+                    table.writerow((name, allocator, number, *(one[f] for f in fields)))
 
 
 def read_json(path):

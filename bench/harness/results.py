@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""Medians, ratios and aims of a document of the malloc suite."""
+"""Medians and ratios of the runs in a document, and aims for them."""
 import collections
 import statistics
 
-from harness.allocators import BASE, OURS
+from harness.allocators import OURS
 
-Aim = collections.namedtuple("Aim", "what measured most met which")
+# What is measured against what limit, which is the most or the least that it may be.
+Aim = collections.namedtuple("Aim", "what measured limit met which sense form")
+
+
+def aim(what, measured, limit, which, sense="at most", form="%.2f"):
+    met = measured <= limit if sense == "at most" else measured >= limit
+    return Aim(what, measured, limit, met, which, sense, form)
 
 
 def values(workload, allocator, field):
@@ -19,7 +25,7 @@ def median(workload, allocator, field):
     return statistics.median(found) if found else None
 
 
-def ratio(workload, allocator, field, base=BASE):
+def ratio(workload, allocator, field, base):
     own, other = (median(workload, name, field) for name in (allocator, base))
     return own / other if own is not None and other else None
 
@@ -42,47 +48,19 @@ def of_best(workload, field):
     return ratio(workload, OURS, field, best_peer(workload, field))
 
 
-def mean(workloads, allocator, field):
+def mean(workloads, allocator, field, base):
     """The geometric mean of the ratios to the base; None where there are none."""
-    found = [ratio(workload, allocator, field) for workload in workloads.values()]
+    found = [ratio(workload, allocator, field, base) for workload in workloads.values()]
     found = [one for one in found if one]
     return statistics.geometric_mean(found) if found else None
 
 
-def share_kept(release, allocator):
-    """Memory two seconds after everything was freed, as a share of the peak."""
-    peak = median(release, allocator, "peak_kib")
-    return median(release, allocator, "end_kib") / peak if peak else None
-
-
 def worst(what, most, by_name):
-    """The aim for each single workload: the worst, and the names of those that miss it."""
+    """The aim for each single one: the worst, and the names of those that miss it."""
     known = {name: one for name, one in by_name.items() if one is not None}
     if not known:
         return []
     name = max(known, key=known.get)
     missed = sorted((n for n in known if known[n] > most), key=lambda n: -known[n])
     which = ", ".join("%s %.2f" % (n, known[n]) for n in missed)
-    return [Aim(what, known[name], most, not missed, which or name)]
-
-
-def aims(document):
-    """Those that the document can tell of."""
-    workloads, found = document["workloads"], []
-    for field, what, most in (("seconds", "time", 0.65), ("peak_kib", "peak memory", 0.80)):
-        measured = mean(workloads, OURS, field)
-        if measured is not None:
-            which = "workloads: %d" % len(workloads)
-            title = "%s, geometric mean, of %s's" % (what, BASE)
-            found.append(Aim(title, measured, most, measured <= most, which))
-        if field == "seconds":
-            by_name = {name: of_best(one, field) for name, one in workloads.items()}
-            found += worst("time of any one, of the best peer's", 1.05, by_name)
-        else:
-            by_name = {name: ratio(one, OURS, field) for name, one in workloads.items()}
-            found += worst("peak memory of any one, of %s's" % BASE, 1.25, by_name)
-    if document["release"]:
-        kept = share_kept(document["release"], OURS)
-        title = "memory 2 s after all was freed, of its peak"
-        found.append(Aim(title, kept, 0.05, kept < 0.05, "release"))
-    return found
+    return [aim(what, known[name], most, which or name)]
