@@ -1,51 +1,82 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Every workload, done a little, reads back the same on our malloc and on the C library's.
+"""Every workload, done a little, reads back the same whatever it runs on.
 
-    check_loads.py LOADS LIBSPLITHEAP
+    check_loads.py [--scale N] [--verify] PROGRAM[,LIBRARY]...
+
+The programs run those workloads that they list; a LIBRARY is preloaded, and malloc must be
+its own. With --verify they look at their live data after each collection.
 """
+import argparse
 import json
 import os
 import subprocess
 import sys
 
-LIMIT = 60  # seconds for all runs of one workload
+LIMIT = 100  # seconds for one run
 THREADS = ("2", "7")
 
 
-def start(loads, name, threads, library):
-    env = {k: v for k, v in os.environ.items() if not k.startswith("LD_")}
-    if library:
-        env["LD_PRELOAD"] = library
-    words = [loads, name, "1", threads]
-    return subprocess.Popen(words, env=env, stdout=subprocess.PIPE, text=True)
+class Variant:
+    """A program, and what is preloaded; the workloads that it lists."""
+
+    def __init__(self, words):
+        self.name = os.path.basename(words)
+        self.program, _, library = words.partition(",")
+        self.library = os.path.realpath(library) if library else None
+        listed = subprocess.run(
+            [self.program, "--list"], stdout=subprocess.PIPE, text=True, check=True
+        )
+        self.loads = listed.stdout.split()
+
+    def start(self, load, threads, scale, options):
+        env = {k: v for k, v in os.environ.items() if not k.startswith("LD_")}
+        if self.library:
+            env["LD_PRELOAD"] = self.library
+        words = [self.program, *options, load, scale, threads]
+        return subprocess.Popen(words, env=env, stdout=subprocess.PIPE, text=True)
+
+    def finish(self, process, load, libraries):
+        """The checksum; `libraries` are those of all variants."""
+        out, _ = process.communicate(timeout=LIMIT)
+        if process.returncode != 0:
+            sys.exit("%s on %s ended with %d" % (load, self.name, process.returncode))
+        told = json.loads(out)
+        found = os.path.realpath(told["malloc"])
+        if libraries and (found if found in libraries else None) != self.library:
+            sys.exit("%s on %s took malloc from %s" % (load, self.name, found))
+        return told["checksum"]
 
 
-def finish(process, name, library):
-    out, _ = process.communicate(timeout=LIMIT)
-    if process.returncode != 0:
-        sys.exit("%s on %s ended with %d" % (name, library, process.returncode))
-    result = json.loads(out)
-    ours = os.path.realpath(result["malloc"]) == os.path.realpath(library or "")
-    if ours != bool(library):
-        sys.exit("%s on %s took malloc from %s" % (name, library, result["malloc"]))
-    return result["checksum"]
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scale", default="1")
+    parser.add_argument("--verify", action="store_true")
+    parser.add_argument("variants", nargs="+", type=Variant)
+    return parser.parse_args()
+
+
+def check(load, threads, arguments, libraries):
+    """All at once: some sleep, and then they take no longer."""
+    variants = [variant for variant in arguments.variants if load in variant.loads]
+    options = ["--verify"] if arguments.verify else []
+    started = [v.start(load, threads, arguments.scale, options) for v in variants]
+    found = {
+        variant.name: variant.finish(process, load, libraries)
+        for variant, process in zip(variants, started)
+    }
+    if len(set(found.values())) != 1:
+        sys.exit("%s, %s threads, read back different contents: %s" % (load, threads, found))
+    print(load, threads, "threads:", ", ".join(found), "read back", found.popitem()[1])
 
 
 def main():
-    loads, library = map(os.path.abspath, sys.argv[1:])
-    names = subprocess.run([loads, "--list"], stdout=subprocess.PIPE, text=True, check=True)
-    for name in names.stdout.split():
-        # One of them sleeps: at once they take no longer.
-        pairs = [
-            (start(loads, name, threads, None), start(loads, name, threads, library))
-            for threads in THREADS
-        ]
-        for threads, (without, ours) in zip(THREADS, pairs):
-            expected, found = finish(without, name, None), finish(ours, name, library)
-            if expected != found:
-                sys.exit("%s, %s threads: %s, on our malloc %s" % (name, threads, expected, found))
-            print(name, threads, "threads:", found)
+    arguments = parse()
+    libraries = {variant.library for variant in arguments.variants if variant.library}
+    loads = [load for variant in arguments.variants for load in variant.loads]
+    for load in dict.fromkeys(loads):
+        for threads in THREADS:
+            check(load, threads, arguments, libraries)
 
 
 main()

@@ -58,7 +58,7 @@ void bench_mark_end(void)
     end_kib = status_kib("\nVmRSS:");
 }
 
-void bench_report(const char *workload, double seconds, uint64_t checksum)
+void bench_report_begin(const char *workload, double seconds, uint64_t checksum)
 {
     if (end_kib < 0)
         bench_mark_end();
@@ -66,10 +66,21 @@ void bench_report(const char *workload, double seconds, uint64_t checksum)
 
     printf("{\"workload\": \"%s\", \"seconds\": %.6f, \"peak_kib\": %ld, "
            "\"end_kib\": %ld, \"faults\": %ld, \"malloc\": \"%s\", "
-           "\"checksum\": %" PRIu64 "}\n",
+           "\"checksum\": %" PRIu64,
         workload, seconds, peak_kib, end_kib, page_faults(), malloc_file(), checksum);
+}
+
+void bench_report_end(void)
+{
+    printf("}\n");
     if (fclose(stdout) != 0)
         bench_fail("cannot write to standard output");
+}
+
+void bench_report(const char *workload, double seconds, uint64_t checksum)
+{
+    bench_report_begin(workload, seconds, checksum);
+    bench_report_end();
 }
 
 void bench_fail(const char *what)

@@ -19,6 +19,10 @@ double bench_now(void);
  */
 void bench_report(const char *workload, double seconds, uint64_t checksum);
 
+/** The same in two parts: in between more fields may be printed, each after a comma. */
+void bench_report_begin(const char *workload, double seconds, uint64_t checksum);
+void bench_report_end(void);
+
 /** Has the report give the resident memory of now as that at the end. */
 void bench_mark_end(void);
 

@@ -28,7 +28,7 @@ LOADS = {
 }
 SINGLE_THREADED = ("fixed", "mixed", "growth", "lifo")
 HANDED_OVER = ("handoff", "relay")
-
+TREES_SCALE = "25"  # at which the deepest that stays has a depth of 18
 
 
 class Variant:
@@ -74,18 +74,19 @@ def tree_variants(place):
     def program(name, required=True):
         return find_program(place.build, name, required)
 
-    missing = []
-    variants = [Variant("splitheap gc", [program("trees-splitheap")])]
-    bdwgc = program("trees-bdwgc", required=False)
+    missing, trees = [], ["trees-down", TREES_SCALE]
+    variants = [Variant("splitheap gc", [program("gc-splitheap"), *trees])]
+    bdwgc = program("gc-bdwgc", required=False)
     if bdwgc:
-        variants.append(Variant("bdwgc", [bdwgc]))
-        variants.append(Variant("bdwgc, 1 marker", [bdwgc], env={"GC_MARKERS": "1"}))
+        variants.append(Variant("bdwgc", [bdwgc, *trees]))
+        variants.append(Variant("bdwgc, 1 marker", [bdwgc, *trees], env={"GC_MARKERS": "1"}))
     else:
         missing.append("bdwgc (libgc-dev, at build time)")
     library = find_library("libjemalloc.so.2")
     if library:
         jemalloc = Allocator(BASE, library)
-        variants.append(Variant("jemalloc, freed", [program("trees-malloc")], jemalloc))
+        words = [program("gc-malloc"), *trees]
+        variants.append(Variant("jemalloc, freed", words, jemalloc))
     return variants, missing
 
 
