@@ -103,14 +103,15 @@ static bool is_releasable(struct sh_span *span)
            !sh_exchange_seq_cst(&span->queued, 1u);
 }
 
-/* Puts a span that is on no list and not current where its live cells say. */
+/* Puts a span that is on no list and not current where its live cells say; one that is due
+ * to be swept may have fewer than it seems, and is looked at. */
 static void place(struct sh_cache *cache, struct sh_span *span)
 {
     if (is_releasable(span)) {
         span->list = SH_LIST_DEAD;
         span->next = cache->dead;
         cache->dead = span;
-    } else if (span->used <= wake_of_full(span)) {
+    } else if (span->used <= wake_of_full(span) || sh_span_sweep_due(span)) {
         span->wake = 0;
         enlist(cache, span, SH_LIST_AVAILABLE);
     } else {

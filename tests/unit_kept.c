@@ -167,6 +167,63 @@ static void too_many_are_dissolved(void **unused)
     assert_int_equal(used_pages(), before);
 }
 
+/* ---- Spans that are due to be swept ---- */
+
+#define EACH 64 /* one of so many cells stays */
+
+static void *volatile kept[CELLS / EACH + 1];
+static _Atomic uint32_t made, may_end;
+
+static void *make_and_keep_few(void *unused)
+{
+    take_cache();
+    for (size_t i = 0; i < CELLS; i++) {
+        void *p = gc_alloc(SIZE, GC_ALLOC_FLAG_LEAF);
+        MUST(p);
+        if (i % EACH == 0)
+            kept[i / EACH] = p;
+    }
+    set_flag(&made, 1);
+    await_flag(&may_end, 1);
+    clear_stack();
+    return NULL;
+}
+
+static void *make_one(void *unused)
+{
+    MUST(gc_alloc(SIZE, GC_ALLOC_FLAG_LEAF));
+    return NULL;
+}
+
+static void *make_as_many(void *unused)
+{
+    size_t before = used_pages();
+    for (size_t i = 0; i < CELLS - CELLS / EACH - 200; i++)
+        MUST(gc_alloc(SIZE, GC_ALLOC_FLAG_LEAF));
+    MUST(used_pages() <= before + 2 * 16);
+    return NULL;
+}
+
+/* A thread ends that did not allocate since the collection. Its spans are full of what
+ * that found dead, and are there for others at once. */
+static void what_a_collection_freed_is_adopted(void **unused)
+{
+    memset(at, 0, sizeof at); /* a root, which names cells of tests before */
+    dissolve_caches();
+    pthread_t maker = start(make_and_keep_few, NULL);
+    await_flag(&made, 1);
+    gc_collect();
+    /* Somebody leaves a span, and somebody looks for one, in the shared cache first. */
+    join(start(make_one, NULL));
+    make_one(NULL);
+    assert_int_equal(sh_shared_cache.depots[SH_KIND_LEAF][class_of(SIZE)].epoch,
+        sh_load_relaxed(&sh_epoch));
+    set_flag(&may_end, 1);
+    join(maker);
+    dissolve_caches();
+    join(start(make_as_many, NULL));
+}
+
 static int begin(void **unused)
 {
     return give_area(AREA) || gc_thread_register();
@@ -180,6 +237,7 @@ int main(void)
         cmocka_unit_test(an_inbox_does_not_wait_for_ever),
         cmocka_unit_test(idle_caches_give_way),
         cmocka_unit_test(too_many_are_dissolved),
+        cmocka_unit_test(what_a_collection_freed_is_adopted),
     };
     return cmocka_run_group_tests(tests, begin, NULL);
 }
