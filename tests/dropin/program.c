@@ -220,13 +220,23 @@ static void do_group_limit(void)
     free(p);
 }
 
-/* In one that the kernel knows of: up to the end, all of it used. */
+/* In one that the kernel knows of: up to the end, all of it used; and then again. */
 static void do_group_end(void)
 {
-    errno = 0;
-    for (void *p; (p = malloc(10000));)
-        memset(p, 1, 10000);
-    MUST(errno == ENOMEM);
+    for (int i = 0; i < 2; i++) {
+        void **last = NULL;
+        errno = 0;
+        for (void **p; (p = malloc(10000)); last = p) {
+            memset(p, 1, 10000);
+            *p = last;
+        }
+        MUST(errno == ENOMEM && last);
+        while (last) {
+            void **next = *last;
+            free(last);
+            last = next;
+        }
+    }
 }
 
 /* ---- Threads ---- */
