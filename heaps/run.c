@@ -139,12 +139,24 @@ struct sh_span *sh_run_cut(struct sh_span *run, size_t pages)
  */
 #define JOIN_LOOKS 16
 
+static uintptr_t end_of(const struct sh_span *span)
+{
+    return span->base + span->pages * SH_PAGE_SIZE;
+}
+
+/* The free run of the area that is there, or NULL. */
+static struct sh_span *free_at(const struct sh_area *area, uintptr_t address)
+{
+    struct sh_span *run = sh_page_map_lookup(address);
+    bool free = run && run->state == SH_SPAN_FREE && run->area == area &&
+                run->bucket != SH_BUCKET_BUSY;
+    return free ? run : NULL;
+}
+
 static struct sh_span *clean_at(const struct sh_span *run, uintptr_t address)
 {
-    struct sh_span *other = sh_page_map_lookup(address);
-    bool clean = other && other->state == SH_SPAN_FREE && other->area == run->area &&
-                 other->bucket != SH_BUCKET_BUSY && other->zeroed;
-    return clean ? other : NULL;
+    struct sh_span *other = free_at(run->area, address);
+    return other && other->zeroed ? other : NULL;
 }
 
 static struct sh_span *clean_before(const struct sh_span *run)
@@ -154,7 +166,7 @@ static struct sh_span *clean_before(const struct sh_span *run)
 
 static struct sh_span *clean_behind(const struct sh_span *run)
 {
-    return clean_at(run, run->base + run->pages * SH_PAGE_SIZE);
+    return clean_at(run, end_of(run));
 }
 
 /* Pages of the clean neighbour's that the run is to have. False: no memory. */
@@ -373,21 +385,41 @@ void sh_run_give(struct sh_span *span)
 
 /* ---- Resizing ---- */
 
+/* Behind a span free runs may be dirty and clean in turn. */
+#define GROW_LOOKS 16
+
+static bool has_free_behind(const struct sh_span *span, size_t pages)
+{
+    uintptr_t end = end_of(span);
+    size_t found = 0;
+    for (unsigned looks = 0; found < pages && looks < GROW_LOOKS; looks++) {
+        const struct sh_span *run = free_at(span->area, end);
+        if (!run)
+            return false;
+        found += run->pages;
+        end = end_of(run);
+    }
+    return found >= pages;
+}
+
+/* Where memory for the page map fails on the way, the span keeps the pages that it got, in
+ * vain. */
 static bool grow_locked(struct sh_span *span, size_t pages)
 {
-    uintptr_t end = span->base + span->pages * SH_PAGE_SIZE;
-    struct sh_span *behind = sh_page_map_lookup(end);
     size_t more = pages - span->pages;
-    if (!behind || behind->state != SH_SPAN_FREE || behind->area != span->area ||
-        behind->bucket == SH_BUCKET_BUSY || behind->pages < more ||
-        !sh_limit_take(more))
+    if (!has_free_behind(span, more) || !sh_limit_take(more))
         return false;
-    if (!run_carve(behind, end, more)) {
-        sh_limit_give(more);
-        return false;
+    while (span->pages < pages) {
+        uintptr_t end = end_of(span);
+        struct sh_span *behind = free_at(span->area, end);
+        size_t next = sh_min(behind->pages, pages - span->pages);
+        if (!run_carve(behind, end, next)) {
+            sh_limit_give(pages - span->pages);
+            return false;
+        }
+        span->pages += next;
+        sh_page_map_set(end, next, span);
     }
-    span->pages = pages;
-    sh_page_map_set(end, more, span);
     return true;
 }
 

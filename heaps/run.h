@@ -48,7 +48,7 @@ void sh_run_give(struct sh_span *span);
  * follow each other. */
 void sh_run_give_all(struct sh_span **spans, size_t count);
 
-/* Resizes a large span where it is: shrinks, or grows into a free run behind it.
+/* Resizes a large span where it is: shrinks, or grows into the free runs behind it.
  * False: it stays as it was. Takes the lock. */
 bool sh_run_resize(struct sh_span *span, size_t pages);
 

@@ -398,6 +398,40 @@ static void what_is_purged_is_clean(void **unused)
     sh_purge_dirty();
 }
 
+static struct sh_span *behind(const struct sh_span *span)
+{
+    return sh_page_map_lookup(span->base + span->pages * PAGE);
+}
+
+/* Dirty pages and clean ones are runs of their own, and there for it together. */
+static void growing_takes_several_runs(void **unused)
+{
+    size_t bytes = (size_t)512 << 20;
+    uintptr_t area = (uintptr_t)sh_os_map(bytes, SH_SLOT_BYTES);
+    assert_int_equal(sh_area_add(area, area + bytes, false), 0);
+    struct sh_span *span = take(bytes / PAGE, PAGE), *first;
+    assert_int_equal(span->base, area);
+    assert_true(sh_run_resize(span, 10));
+    sh_purge_dirty();
+    assert_true(sh_run_resize(span, 15));
+    assert_true(sh_run_resize(span, 10));
+    first = behind(span);
+    assert_true(!first->zeroed && first->pages == 5 && behind(first)->zeroed);
+    assert_true(sh_run_resize(span, 30));
+    assert_int_equal(span->pages, 30);
+    assert_int_equal(span->cell_size, 30 * PAGE);
+    assert_ptr_equal(sh_page_map_lookup(span->base + 29 * PAGE), span);
+    assert_int_equal(behind(span)->base, area + 30 * PAGE);
+    assert_int_equal(sh_load_relaxed(&sh_heap_counts.dirty_pages), 0);
+    /* All or nothing: the last is too short. */
+    assert_true(sh_run_resize(span, 20));
+    assert_false(sh_run_resize(span, bytes / PAGE + 1));
+    assert_int_equal(span->pages, 20);
+    assert_int_equal(behind(span)->pages, 10);
+    sh_run_give(span);
+    sh_purge_dirty();
+}
+
 /* It goes as a whole where it can be spared. */
 static void an_empty_area_goes_back(void **unused)
 {
@@ -437,6 +471,7 @@ int main(void)
         cmocka_unit_test(too_huge_is_null),
         cmocka_unit_test(areas_that_touch_do_not_merge),
         cmocka_unit_test(what_is_purged_is_clean),
+        cmocka_unit_test(growing_takes_several_runs),
         cmocka_unit_test(an_empty_area_goes_back),
     };
     return cmocka_run_group_tests(tests, begin, end);
