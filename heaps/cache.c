@@ -153,6 +153,8 @@ static size_t cut(struct sh_span **dead, struct sh_span **spans)
 
 void sh_cache_give_back(struct sh_span *dead)
 {
+    if (SH_UNLIKELY(sh_load_relaxed(&sh_misuse_untold)))
+        sh_misuse_tell_race();
     struct sh_span *spans[GIVEN_AT_ONCE];
     while (dead) {
         size_t count = cut(&dead, spans);
@@ -601,21 +603,24 @@ static bool use_other(struct sh_cache *cache, enum sh_kind kind, unsigned c)
     return use_available(cache, kind, c) || use_adopted(cache, kind, c);
 }
 
-/* Cells on top that are not HELD any more are somebody's already. */
-static void drop_twice_freed(struct sh_bin *bin)
+/* Cells on top that are not HELD any more are somebody's already. True: there was one. */
+static bool drop_twice_freed(struct sh_bin *bin)
 {
+    const struct sh_round *top = bin->top;
     while (SH_UNLIKELY(bin->top->cell != 0) &&
            sh_load_relaxed(bin->top->state) != SH_CELL_HELD) {
         sh_misuse_race((const void *)bin->top->cell);
         bin->top--;
     }
+    return bin->top != top;
 }
 
 void *sh_cache_reload(struct sh_cache *cache, enum sh_kind kind, unsigned class_index)
 {
     struct sh_depot *depot = &cache->depots[kind][class_index];
     struct sh_bin *bin = &cache->bins[kind][class_index];
-    drop_twice_freed(bin);
+    if (SH_UNLIKELY(drop_twice_freed(bin)))
+        return NULL; /* it is told on the slow way */
     if (!bin->top->cell &&
         (!depot->current || is_overdue(cache) || !load(cache, depot, bin)))
         return NULL;

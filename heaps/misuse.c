@@ -46,8 +46,19 @@ void sh_misuse_pointer(const char *call, const void *p, enum sh_found found)
             call, p);
 }
 
+_Atomic uintptr_t sh_misuse_untold;
+
 void sh_misuse_race(const void *p)
 {
+    uintptr_t none = 0;
+    sh_cas_seq_cst(&sh_misuse_untold, &none, (uintptr_t)p);
+}
+
+void sh_misuse_tell_race(void)
+{
+    const void *p = (const void *)sh_exchange_seq_cst(&sh_misuse_untold, (uintptr_t)0);
+    if (!p)
+        return;
     sh_misused("free(%p): double free: two threads freed the cell there at the same "
                "time; look for its other owner",
         p);

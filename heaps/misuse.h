@@ -10,8 +10,11 @@
 /* `p` was given to `call`, which wants the start of a live cell. */
 SH_COLD void sh_misuse_pointer(const char *call, const void *p, enum sh_found found);
 
-/* Two threads freed the cell at p in the same instant. */
+/* Two threads freed the cell at p in the same instant. Whoever finds that may hold locks:
+ * it is told later, by the next who comes by without; of several at once one is. */
 SH_COLD void sh_misuse_race(const void *p);
+SH_COLD void sh_misuse_tell_race(void);
+extern _Atomic uintptr_t sh_misuse_untold; /* the address, or 0 */
 
 /* The object at p holds an area of the heap. */
 SH_COLD void sh_misuse_pinned(const char *call, const void *p);

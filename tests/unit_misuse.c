@@ -39,6 +39,20 @@ static void say_alignment(void *arg)
     sh_misuse_alignment("some_call", mistake->p, mistake->given);
 }
 
+/* Perhaps in the middle of something. */
+static void find_race(void *arg)
+{
+    const struct mistake *mistake = arg;
+    sh_misuse_race(mistake->p);
+    sh_misuse_race((const char *)mistake->p + 16);
+}
+
+static void find_race_and_come_by(void *arg)
+{
+    find_race(arg);
+    sh_cache_give_back(NULL);
+}
+
 static int begin(void **unused)
 {
     return give_area((size_t)8 << 20);
@@ -173,6 +187,17 @@ static void a_wrong_alignment(void **unused)
         mistake.p);
 }
 
+/* It waits for who holds no lock; of two one is told. */
+static void a_race(void **unused)
+{
+    struct mistake mistake = {.p = (void *)0x7fff00000010};
+    expect_no_end(find_race, &mistake);
+    expect_end(find_race_and_come_by, &mistake,
+        "free(%p): double free: two threads freed the cell there at the same time; "
+        "look for its other owner",
+        mistake.p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -186,6 +211,7 @@ int main(void)
         SPAN_TEST(memory_that_has_to_stay),
         SPAN_TEST(a_wrong_size),
         SPAN_TEST(a_wrong_alignment),
+        SPAN_TEST(a_race),
     };
     return cmocka_run_group_tests(tests, begin, NULL);
 }
