@@ -43,6 +43,8 @@ static void let_frees_be_fast(struct sh_span *span)
         sh_or_seq_cst(&span->owner, SH_OWNER_SLOW);
 }
 
+/* Others ask whether the span is due; of a cell that is reachable either answer says so. */
+SH_NO_SANITIZE
 static void end_sweep(struct sh_span *span)
 {
     span->epoch = sh_load_relaxed(&sh_epoch);
