@@ -49,6 +49,7 @@
 #include "lib/options.h"
 #include "lib/os_thread.h"
 #include "threads/registry.h"
+#include "threads/strangers.h"
 
 enum { NONE, STARTING, AWAKE, ASLEEP, ENDING };
 
@@ -120,12 +121,14 @@ static void run(void)
 {
     sh_tls.phase = SH_PHASE_ENDED; /* what it frees is the shared cache's affair */
     sh_critical_enter();
+    sh_strangers_ours_begin();
     while (sh_load_seq_cst(&state) == STARTING)
         sh_os_wait(&state, STARTING, 0);
     while (sh_load_seq_cst(&state) != ENDING) {
         uint64_t when = sh_reclaim_by_time();
         sleep_until(sh_min(when, sh_purge_by_time()));
     }
+    sh_strangers_ours_end();
     sh_critical_leave();
 }
 

@@ -23,6 +23,7 @@
 #include "lib/check.h"
 #include "threads/gc_mutex.h"
 #include "threads/registry.h"
+#include "threads/stacks.h"
 #include "threads/static_roots.h"
 
 /* ---- The heap's memory ---- */
@@ -306,4 +307,21 @@ SH_PUBLIC SH_NOINLINE void gc_blocking_begin(void)
 SH_PUBLIC void gc_blocking_end(void)
 {
     sh_blocking_end();
+}
+
+SH_PUBLIC struct gc_stack *gc_stack_add(void *start, void *end)
+{
+    sh_heap_init();
+    return sh_stacks_add(start, end);
+}
+
+SH_PUBLIC SH_NOINLINE void gc_stack_switch(struct gc_stack *from, struct gc_stack *to)
+{
+    sh_stacks_switch(from, to, (uintptr_t)__builtin_frame_address(0));
+}
+
+SH_PUBLIC void gc_stack_remove(struct gc_stack *stack)
+{
+    if (stack)
+        sh_stacks_remove(stack);
 }

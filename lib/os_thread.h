@@ -56,6 +56,34 @@ sh_os_function *sh_os_behind(const char *name);
 /* Bytes of stack that a thread made with `attr` (NULL: the default) gets. */
 size_t sh_os_stack_size(const pthread_attr_t *attr);
 
+/*
+ * The process's threads as the system knows them, those included that no library told
+ * us of, and those that are just ending: how many, 0 where it does not say; each one, 0
+ * or an errno. (handler)
+ */
+size_t sh_os_thread_count(void);
+typedef void sh_os_tid_fn(void *context, uint32_t tid);
+int sh_os_each_thread(sh_os_tid_fn *visit, void *context);
+
+/* What a thread is doing; false: it cannot be told. (handler) */
+struct sh_os_task {
+    char state; /* 'R' runs, 'S', 'D' sleep, 'T', 't' stopped, 'Z', 'X' ended */
+    uint64_t blocked, pending; /* signals, bit n - 1 is n's */
+};
+bool sh_os_thread_look(uint32_t tid, struct sh_os_task *task);
+
+/* Where it stands, for people; what cannot be told is "", -1 or 0. (handler) */
+struct sh_os_place {
+    char name[32], wait[64]; /* of the thread; of what it waits in, in the kernel */
+    long call;               /* the number of its system call */
+    uintptr_t pc;            /* in its program */
+};
+void sh_os_thread_where(uint32_t tid, struct sh_os_place *place);
+
+/* Whether the calling thread has thread-local storage at all. It may be another's: a
+ * thread that was made by hand may share it. (handler) */
+bool sh_os_has_thread_locals(void);
+
 /* ---- Signals ---- */
 
 /* A signal that programs are unlikely to use, and that is ignored where unhandled. */
@@ -78,6 +106,16 @@ bool sh_os_may_park(const void *context);
 /* Sends `signal` (0: none, only looks) to a thread of this process. 0; ESRCH: no such
  * thread; EAGAIN: too many signals wait, try later. (handler) */
 int sh_os_signal_thread(uint32_t tid, int signal);
+
+/* The same with a number that the handler finds by sh_os_signal_note; -1: none came with
+ * this signal. (handler) */
+int sh_os_signal_thread_noting(uint32_t tid, int signal, int number);
+int sh_os_signal_note(const siginfo_t *info);
+
+/* The registers of the interrupted code, as far as they may hold pointers, into `words`;
+ * returns its stack pointer, less what it may use below. (handler) */
+#define SH_OS_REGISTERS 23
+uintptr_t sh_os_interrupted(const void *context, uintptr_t words[SH_OS_REGISTERS]);
 
 /* Lets the calling thread get `signal`. (handler) */
 void sh_os_signal_unblock(int signal);

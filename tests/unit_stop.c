@@ -502,39 +502,74 @@ static void *mask_until_told(void *unused)
     sh_thread_enter();
     uint64_t mask = sh_os_signals_block();
     set_flag(&stage, sh_os_thread_id());
-    sleep_us(500000);
+    while (sh_load_relaxed(&stage) != 1)
+        sleep_us(1000);
     sh_os_signals_restore(mask);
+    set_flag(&stage, 2);
     return NULL;
 }
 
+/* One that blocks signals for ever keeps collections from happening, not the program
+ * from running: nothing is stopped, and later all is well. */
 static void report_in_child(void *unused)
 {
     sh_store_relaxed(&stage, 0);
-    sh_stop_patience_ns = 100000000;
+    sh_stop_patience_ns = 200000000;
     sh_stop_prepare();
+    start_worker(0, spin);
     pthread_t thread = start(mask_until_told, NULL);
     while (sh_load_relaxed(&stage) == 0)
         sleep_us(100);
+    MUST(!sh_world_stop_to_collect(true));
+    uint64_t steps = sh_load_relaxed(&workers[0].steps);
+    while (sh_load_relaxed(&workers[0].steps) == steps)
+        sleep_us(100);
+    MUST(sh_tls.critical == 0 && !sh_gc_mutex_is_locked());
+    MUST(!sh_world_stop_to_collect(false)); /* not again so soon: no second report */
+    set_flag(&stage, 1);
+    await_flag(&stage, 2);
     stop_to_collect();
     resume();
     join(thread);
 }
 
-static void a_thread_that_masks_signals_is_reported_once(void **unused)
+static void a_thread_that_masks_signals_is_reported_and_left_alone(void **unused)
 {
     struct child child;
     child_run(&child, report_in_child, NULL);
-    assert_true(child_returned(&child));
-    unsigned tid;
+    if (!child_returned(&child))
+        fail_msg("status %#x: %s", child.status, child.text);
+    unsigned tid, ms;
     int signal, end = 0;
-    assert_int_equal(sscanf(child.text,
-                         "splitheap: thread %u has not stopped for 10 seconds; it may "
-                         "block signal %d\n%n",
-                         &tid, &signal, &end),
-        2);
+    char state, name[16], in[64], place[32];
+    assert_int_equal(
+        sscanf(child.text,
+            "splitheap: thread %u (%15[^)]) has not stopped for %u ms; it blocks the "
+            "signal that stops threads (signal %d blocked, state %c, in %63[^,], "
+            "system "
+            "call %*d, at %31[^)])\n%n",
+            &tid, name, &ms, &signal, &state, in, place, &end),
+        7);
     assert_int_equal(end, strlen(child.text));
     assert_int_equal(child.writes, 1);
     assert_int_equal(signal, sh_os_stop_signal());
+    assert_string_equal(name, "unit_stop");
+    assert_in_range(ms, 200, 60000);
+}
+
+/* It does not get the signal, but looks when it leaves a critical section. */
+static void *mask_and_be_critical(void *arg)
+{
+    uint64_t mask = sh_os_signals_block();
+    be_critical(arg);
+    sh_os_signals_restore(mask);
+    return NULL;
+}
+
+static void a_thread_that_masks_signals_stops_where_it_comes_by(void **unused)
+{
+    void *(*const routine)(void *) = mask_and_be_critical;
+    run(&routine, 1, 2, 3);
 }
 
 static void use_the_signal(void *unused)
@@ -650,7 +685,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_signal_of_the_programs_is_refused),
         cmocka_unit_test(the_signal_is_chosen_before_use),
-        cmocka_unit_test(a_thread_that_masks_signals_is_reported_once),
+        cmocka_unit_test(a_thread_that_masks_signals_is_reported_and_left_alone),
+        cmocka_unit_test(a_thread_that_masks_signals_stops_where_it_comes_by),
         cmocka_unit_test(a_vanished_thread_is_given_up),
         cmocka_unit_test(blocking_is_begun_and_ended_in_turn),
         cmocka_unit_test(a_world_of_one_stops),

@@ -108,6 +108,8 @@ void sh_thread_find_stack(struct sh_thread *self)
     self->stack_base = sh_os_stack_base();
     self->stack_low = self->stack_size = 0;
     self->alt_low = self->alt_high = 0;
+    sh_store_relaxed(&self->left_sp, 0);
+    self->tls = &sh_tls;
 }
 
 static struct sh_thread *new_record(void)
@@ -183,6 +185,8 @@ struct sh_thread *sh_thread_enter(void)
     sh_tls.phase = SH_PHASE_REGISTERING;
     struct sh_thread *self = register_self();
     sh_tls.phase = SH_PHASE_OPEN;
+    if (self)
+        sh_tls.left = false;
     errno = error;
     return self;
 }
@@ -229,6 +233,7 @@ void sh_thread_leave(bool ended)
             sh_blocking_end();
         leave(self);
     }
+    sh_tls.left = true;
     if (ended)
         sh_tls.phase = SH_PHASE_ENDED;
     const struct sh_thread_hooks *heap = sh_registry_hooks();

@@ -10,9 +10,14 @@
  *      on its stack       [sp, base)
  *      on its alternate   [sp, its end), and the thread's stack as far as it is mapped,
  *      signal stack       for where it was left nobody knows
- *      elsewhere          the same, the end being that of the mapping: a coroutine's
- *                         stack. Not where the heap scans the cell by itself; the word
- *                         sp is a root, so a collected stack lives while it is run on.
+ *      elsewhere          the same, the end being that of the stack which the program
+ *                         announced, or else of the mapping: a coroutine's stack. Not
+ *                         where the heap scans the cell by itself; the word sp is a
+ *                         root, so a collected stack lives while it is run on.
+ *                         Of the thread's stack only what lies above left_sp, if the
+ *                         program told that it leaves it.
+ *
+ * A stranger that was made by hand has no stack that is known; there is what it is on.
  *
  * The order matters: an alternate stack may be an array on the thread's own. Where a
  * stack is mapped is read from the kernel when first needed; a stack's size, where
@@ -29,7 +34,9 @@
 #include "lib/check.h"
 #include "lib/os_thread.h"
 #include "threads/registry.h"
+#include "threads/stacks.h"
 #include "threads/stop.h"
+#include "threads/strangers.h"
 
 struct scan {
     sh_range_fn *visit;
@@ -70,15 +77,21 @@ SH_NO_SANITIZE static bool is_on_stack(struct sh_thread *thread, uintptr_t sp)
 SH_NO_SANITIZE static void scan_whole_stack(
     struct sh_thread *thread, const struct scan *scan)
 {
-    find_mapped(thread);
-    visit(scan, thread->stack_low, thread->stack_base);
+    uintptr_t left = sh_load_relaxed(&thread->left_sp);
+    if (!thread->stack_base)
+        return;
+    if (!left || (thread->initial && !thread->stack_low) || !is_on_stack(thread, left))
+        find_mapped(thread);
+    bool told = left > thread->stack_low && left < thread->stack_base;
+    visit(scan, told ? left : thread->stack_low, thread->stack_base);
 }
 
 SH_NO_SANITIZE static void scan_coroutine(const struct scan *scan, uintptr_t sp)
 {
     const struct sh_thread_hooks *heap = sh_registry_hooks();
+    uintptr_t end = sh_stacks_enter(sp);
     if (!heap->holds || !heap->holds(sp))
-        visit(scan, sp, sh_os_mapping(sp).high);
+        visit(scan, sp, end ? end : sh_os_mapping(sp).high);
 }
 
 SH_NO_SANITIZE static void scan_stacks(
@@ -88,7 +101,7 @@ SH_NO_SANITIZE static void scan_stacks(
     if (thread->alt_high) {
         visit(scan, sp, sh_round_down(thread->alt_high, sizeof(void *)));
         scan_whole_stack(thread, scan);
-    } else if (is_on_stack(thread, sp)) {
+    } else if (thread->stack_base && is_on_stack(thread, sp)) {
         if (thread->initial && !thread->stack_low)
             find_mapped(thread);
         visit(scan, sp, thread->stack_base);
@@ -120,6 +133,11 @@ void sh_scan_stopped_threads(sh_range_fn *visit_range, void *context)
     for (struct sh_thread *t = sh_registry_first(); t; t = t->next) {
         if (t != sh_tls.self && sh_load_relaxed(&t->state) != SH_THREAD_GONE)
             scan_thread(t, &scan);
+    }
+    for (struct sh_stranger *s = sh_strangers_first(); s; s = sh_strangers_next(s)) {
+        uint32_t state = sh_load_relaxed(&s->record.state);
+        if (state == SH_THREAD_PARKED || state == SH_THREAD_HELD)
+            scan_thread(&s->record, &scan);
     }
 }
 

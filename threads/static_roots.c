@@ -32,6 +32,7 @@
 #include "lib/os.h"
 #include "lib/os_thread.h"
 #include "threads/gc_mutex.h"
+#include "threads/stacks.h"
 
 struct sh_lock sh_roots_lock = SH_LOCK_INIT(SH_RANK_ROOTS);
 
@@ -172,19 +173,54 @@ static bool stop_in_loader(void *context)
     return true;
 }
 
+/*
+ * Where a thread could not be stopped, all others have stood for as long as that took to
+ * be found. So collections that only allocation asks for are left out for a while.
+ */
+#define REST_FACTOR 10
+
+static _Atomic uint64_t rest_until;
+
+static bool try_to_stop(void)
+{
+    uint64_t began = sh_os_now_ns();
+    segments.count = 0;
+    if (sh_world_try_stop())
+        return true;
+    uint64_t now = sh_os_now_ns();
+    sh_store_relaxed(&rest_until, now + (now - began) * REST_FACTOR);
+    return false;
+}
+
+static bool may_try(bool wait)
+{
+    return wait || SH_LIKELY(sh_load_relaxed(&rest_until) == 0) ||
+           sh_os_now_ns() >= sh_load_relaxed(&rest_until);
+}
+
 void sh_world_stop_with_roots(void)
 {
     sh_os_each_segment(stop_in_loader, note_segment, NULL);
 }
 
+struct attempt {
+    enum sh_gc_attempt result;
+    bool stopped; /* where the mutex was taken */
+};
+
 static bool try_in_loader(void *context)
 {
-    enum sh_gc_attempt *result = context;
-    *result = sh_gc_mutex_attempt();
-    if (*result != SH_GC_TAKEN)
+    struct attempt *attempt = context;
+    attempt->result = sh_gc_mutex_attempt();
+    if (attempt->result != SH_GC_TAKEN)
         return false;
     sh_critical_enter();
-    return stop_in_loader(NULL);
+    attempt->stopped = try_to_stop();
+    if (!attempt->stopped) {
+        sh_critical_leave();
+        sh_gc_mutex_collect_end();
+    }
+    return attempt->stopped;
 }
 
 /*
@@ -194,27 +230,28 @@ static bool try_in_loader(void *context)
  */
 static _Atomic uint32_t walkers;
 
-static enum sh_gc_attempt walk(void)
+static struct attempt walk(void)
 {
     sh_add_seq_cst(&walkers, 1u);
-    enum sh_gc_attempt result = sh_gc_mutex_look();
-    if (result == SH_GC_TAKEN)
-        sh_os_each_segment(try_in_loader, note_segment, &result);
+    struct attempt attempt = {sh_gc_mutex_look(), false};
+    if (attempt.result == SH_GC_TAKEN)
+        sh_os_each_segment(try_in_loader, note_segment, &attempt);
     sh_sub_seq_cst(&walkers, 1u);
-    return result;
+    return attempt;
 }
 
 bool sh_world_stop_to_collect(bool wait)
 {
-    for (;;) {
-        enum sh_gc_attempt result = walk();
-        if (result == SH_GC_TAKEN)
-            return true;
-        if (result == SH_GC_COLLECTING || wait)
-            sh_gc_mutex_await(result);
+    while (may_try(wait)) {
+        struct attempt attempt = walk();
+        if (attempt.result == SH_GC_TAKEN)
+            return attempt.stopped;
+        if (attempt.result == SH_GC_COLLECTING || wait)
+            sh_gc_mutex_await(attempt.result);
         if (!wait)
             return false;
     }
+    return false;
 }
 
 /*
@@ -256,4 +293,5 @@ void sh_scan_static_roots(sh_range_fn *visit, void *context)
     enter();
     visit_all(&added, visit, context);
     leave();
+    sh_stacks_scan(visit, context);
 }

@@ -22,12 +22,14 @@ void sh_world_stop_with_roots(void);
 /*
  * sh_gc_mutex_collect_begin (wait) or _try, sh_critical_enter and the above, in the
  * one order in which nobody who waits for the GC mutex with the loader's lock held can
- * be waited for. Returns in a critical section, or false as _try does. What undoes it
+ * be waited for. Returns in a critical section, or false as _try does, or because a
+ * thread could not be stopped (see sh_world_try_stop). What undoes it
  * is sh_world_resume, sh_critical_leave, sh_gc_mutex_collect_end.
  */
 bool sh_world_stop_to_collect(bool wait);
 
-/* With the world stopped: every static range, less what was excluded. */
+/* With the world stopped, after the threads': every static range, less what was excluded,
+ * and the announced stacks that no thread is on. */
 void sh_scan_static_roots(sh_range_fn *visit, void *context);
 
 int sh_roots_add(void *start, void *end);    /* 0, EINVAL, ENOMEM */

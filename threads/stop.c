@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Stop the world.
+ * Stop the world: the stopped thread's side; the collector's is threads/world.c.
  *
  * One thread at a time collects: the holder of the GC mutex. It takes the registry's
  * lock, asks every registered thread to park, waits for the answers, and keeps the lock
@@ -65,6 +65,17 @@
  * sections too, and the collector asks while it holds no lock but the registry's, which
  * no registered thread waits for when RUNNING (see sh_thread_leave).
  *
+ * A thread that is not registered parks by a stranger's record (threads/strangers.c) in
+ * the same way, but that it knows itself by the number that comes with the signal. Three
+ * things differ, for it may be about to register, or past its end:
+ *   in a critical section it may wait for the registry's lock, so it is not waited for:
+ *   the handler publishes sp and copies the registers, answers as HELD, and lets it go
+ *   on, to the end of that section. It runs code of ours alone there;
+ *   after its last destructor round, or gc_thread_unregister, it answers as GONE, and
+ *   goes on: it holds nothing;
+ *   one that sleeps with the signal blocked is made GONE by the collector, and not
+ *   scanned. When it takes the signal after all, it stands still until the world resumes.
+ *
  * Under the thread sanitizer a thread may be inside its runtime when the signal comes,
  * and is not parked there, for it may hold the runtime's locks, which the collector
  * needs. It is asked again until it is found outside (see lib/os_linux_signal.c). Up to
@@ -80,14 +91,10 @@
 #include "lib/check.h"
 #include "lib/os.h"
 #include "lib/os_thread.h"
-#include "lib/print.h"
 #include "threads/registry.h"
+#include "threads/strangers.h"
 
-/* Raised by each resume; who is parked waits on it. */
-static _Atomic uint32_t generation;
-
-/* Threads that have not answered yet, and one for the collector; it waits on it. */
-static _Atomic uint32_t pending;
+_Atomic uint32_t sh_stop_generation, sh_stop_pending;
 
 /* 0 until chosen; in_use is set once the handler is installed, and stays. */
 static _Atomic int stop_signal;
@@ -98,18 +105,18 @@ static _Atomic bool in_use;
 static void answer(void)
 {
     /* Pairs with the acquire in await_answers. */
-    if (sh_sub_seq_cst(&pending, 1) == 1)
-        sh_os_park_wake(&pending);
+    if (sh_sub_seq_cst(&sh_stop_pending, 1) == 1)
+        sh_os_park_wake(&sh_stop_pending);
 }
 
 static void wait_while(struct sh_thread *self, uint32_t state)
 {
     for (;;) {
-        uint32_t seen = sh_load_acquire(&generation);
+        uint32_t seen = sh_load_acquire(&sh_stop_generation);
         /* Pairs with the release in let_go. */
         if (sh_load_acquire(&self->state) != state)
             return;
-        sh_os_park_wait(&generation, seen);
+        sh_os_park_wait(&sh_stop_generation, seen);
     }
 }
 
@@ -156,11 +163,87 @@ static SH_NOINLINE void spill_and_park(struct sh_thread *self, const void *conte
     errno = error;
 }
 
+/* ---- In a stranger ---- */
+
+static void stand_as_gone(struct sh_thread *record)
+{
+    uint32_t state = SH_THREAD_WANTED;
+    if (sh_cas_seq_cst(&record->state, &state, SH_THREAD_GONE))
+        answer();
+}
+
+/* It goes on, to the end of its critical section, and then stands still. */
+static void stand_in_section(struct sh_stranger *stranger, const void *context)
+{
+    struct sh_thread *record = &stranger->record;
+    uint32_t state = SH_THREAD_WANTED;
+    sh_tls.stranger = stranger;
+    sh_tls.stop_wanted = 1;
+    if (!sh_cas_seq_cst(&record->state, &state, SH_THREAD_HELD))
+        return;
+    sh_thread_find_stack(record);
+    uintptr_t sp = sh_os_interrupted(context, record->spilled);
+    publish(record, sp, sh_os_alt_stack(context, sp));
+    answer();
+}
+
+/* As far as the collector wants it; without a context at the end of a section. With one
+ * the registers are in the signal's frame; errno may be nobody's. */
+static void stand_still(struct sh_thread *record, const void *context)
+{
+    uint64_t mask = sh_os_signals_block();
+    for (;;) {
+        uint32_t state = sh_load_acquire(&record->state);
+        if (state == SH_THREAD_WANTED && context)
+            park_below(record, context);
+        else if (state == SH_THREAD_WANTED)
+            spill_and_park(record, NULL);
+        else if (state == SH_THREAD_HELD || state == SH_THREAD_GONE)
+            wait_while(record, state);
+        else
+            break;
+    }
+    sh_os_signals_restore(mask);
+}
+
+/* What was made by hand may have no thread-locals, or share its maker's. */
+SH_NO_SANITIZE static void on_strangers_signal(
+    struct sh_stranger *stranger, const void *context)
+{
+    struct sh_thread *record = &stranger->record;
+    sh_store_seq_cst(&stranger->in_handler, true);
+    bool has_locals = sh_os_has_thread_locals() && !sh_tls.self;
+    if (has_locals && (sh_tls.phase == SH_PHASE_ENDED || sh_tls.left)) {
+        stand_as_gone(record);
+    } else if (has_locals && sh_tls.critical) {
+        stand_in_section(stranger, context);
+    } else {
+        if (has_locals && sh_load_relaxed(&record->state) == SH_THREAD_WANTED)
+            sh_thread_find_stack(record);
+        stand_still(record, context);
+    }
+    sh_store_seq_cst(&stranger->in_handler, false);
+}
+
+static void stand_as_stranger(void)
+{
+    struct sh_stranger *stranger = sh_tls.stranger;
+    sh_tls.stranger = NULL;
+    if (stranger && sh_load_relaxed(&stranger->tid) == sh_os_thread_id())
+        stand_still(&stranger->record, NULL);
+}
+
 /* On whatever stack the thread was. */
 SH_NO_SANITIZE static void on_signal(int signal, siginfo_t *info, void *context)
 {
     (void)signal;
-    (void)info;
+    int number = sh_os_signal_note(info);
+    if (SH_UNLIKELY(number >= 0)) {
+        struct sh_stranger *stranger = sh_strangers_me(number);
+        if (stranger)
+            on_strangers_signal(stranger, context);
+        return;
+    }
     struct sh_thread *self = sh_tls.self;
     if (!self)
         return;
@@ -180,12 +263,16 @@ void sh_thread_later(void (*deed)(void))
     sh_tls.stop_wanted = 1;
 }
 
-/* The signal that set stop_wanted may be of a stop that another way has answered. */
+/* The signal that set stop_wanted may be of a stop that another way has answered; or
+ * the collector set it, in a thread that does not get the signal. */
 void sh_stop_park_self(void)
 {
     sh_tls.stop_wanted = 0;
     SH_BARRIER();
     struct sh_thread *self = sh_tls.self;
+    sh_stop_let_in();
+    if (SH_UNLIKELY(!self))
+        stand_as_stranger();
     if (self && sh_load_relaxed(&self->state) == SH_THREAD_WANTED)
         spill_and_park(self, NULL);
     if (SH_UNLIKELY(sh_load_relaxed(&put_off) != NULL)) {
@@ -268,7 +355,7 @@ void sh_blocking_end(void)
 
 /* ---- The signal ---- */
 
-static int signal_number(void)
+int sh_stop_signal_number(void)
 {
     int set = sh_load_relaxed(&stop_signal);
     return set ? set : sh_os_stop_signal();
@@ -300,185 +387,20 @@ void sh_stop_prepare(void)
     if (SH_LIKELY(sh_load_acquire(&in_use)))
         return;
     if (!sh_exchange_seq_cst(&begun, true))
-        take_into_use(signal_number());
+        take_into_use(sh_stop_signal_number());
     while (!sh_load_acquire(&in_use))
         sh_os_yield();
-    sh_os_signal_unblock(signal_number());
+    sh_os_signal_unblock(sh_stop_signal_number());
 }
 
 int sh_stop_signal_in_use(void)
 {
-    return sh_load_acquire(&in_use) ? signal_number() : 0;
+    return sh_load_acquire(&in_use) ? sh_stop_signal_number() : 0;
 }
 
 /* Before that the mask is left alone: the signal may be the program's after all. */
 void sh_stop_let_in(void)
 {
     if (sh_load_acquire(&in_use))
-        sh_os_signal_unblock(signal_number());
-}
-
-/* ---- In the collector ---- */
-
-/*
- * After so long without an answer a thread is reported. Before, it is looked after about
- * a hundred times, and sent the signal again ten times, as the program's sigwait may have
- * taken it; far more often where the first may have been refused. One signal too many
- * does no harm.
- */
-uint64_t sh_stop_patience_ns = 10000000000u;
-#define LOOKS (SH_TSAN ? 10000u : 100u)
-#define LOOKS_BEFORE_RESEND (SH_TSAN ? 1u : 10u)
-
-/* Whether the thread was running, and is WANTED now. */
-static bool ask(struct sh_thread *thread)
-{
-    sh_add_seq_cst(&pending, 1);
-    uint32_t state = sh_load_relaxed(&thread->state);
-    while (state == SH_THREAD_RUNNING || state == SH_THREAD_BLOCKING) {
-        uint32_t asked = state == SH_THREAD_RUNNING ? SH_THREAD_WANTED : SH_THREAD_HELD;
-        /* Of a BLOCKING thread: pairs with the swap in try_to_block. */
-        if (sh_cas_seq_cst(&thread->state, &state, asked)) {
-            state = asked;
-            break;
-        }
-    }
-    SH_CHECK1(state != SH_THREAD_PARKED);
-    if (state == SH_THREAD_WANTED)
-        return true;
-    sh_sub_seq_cst(&pending, 1);
-    return false;
-}
-
-/* Its record stays where the heap finds what it owned; its stack is no more. */
-static void give_up(struct sh_thread *thread)
-{
-    uint32_t state = SH_THREAD_WANTED;
-    if (sh_cas_seq_cst(&thread->state, &state, SH_THREAD_GONE))
-        sh_sub_seq_cst(&pending, 1);
-}
-
-/* Where too many signals wait, threads must run to take them; else await_answers sends
- * it again. */
-#define SEND_TRIES 100
-
-static void send(struct sh_thread *thread, int signal)
-{
-    int error = EAGAIN;
-    for (int i = 0; i < SEND_TRIES && error == EAGAIN; i++) {
-        if (i > 0)
-            sh_os_yield();
-        error = sh_os_signal_thread(thread->tid, signal);
-    }
-    if (error == ESRCH)
-        give_up(thread);
-    else if (error != 0 && error != EAGAIN)
-        sh_fatal("signalling thread %u failed: error %d", thread->tid, error);
-}
-
-/* The kernel gave its number to a newer thread, so it is gone. */
-static bool has_namesake(const struct sh_thread *thread)
-{
-    const struct sh_thread *other = sh_registry_first();
-    for (; other && other != thread; other = other->next) {
-        if (other->tid == thread->tid)
-            return true;
-    }
-    return false;
-}
-
-/* Under the registry's lock, for once, as the program may hang otherwise, silently. */
-static void report(const struct sh_thread *thread)
-{
-    sh_print(&sh_stderr_sink,
-        "splitheap: thread %u has not stopped for 10 seconds; it may block signal %d\n",
-        (unsigned)thread->tid, signal_number());
-}
-
-static void look_after(struct sh_thread *thread, bool resend)
-{
-    if (has_namesake(thread))
-        give_up(thread);
-    else
-        send(thread, resend ? signal_number() : 0);
-}
-
-static void look_after_all(bool resend, bool tell)
-{
-    for (struct sh_thread *t = sh_registry_first(); t; t = t->next) {
-        if (sh_load_relaxed(&t->state) != SH_THREAD_WANTED)
-            continue;
-        look_after(t, resend);
-        if (tell)
-            report(t);
-    }
-}
-
-static void await_answers(void)
-{
-    unsigned looks = 0;
-    bool told = false;
-    uint64_t pause = sh_stop_patience_ns / LOOKS, since = sh_os_now_ns();
-    uint64_t next = since + pause;
-    uint32_t left;
-    /* Pairs with the lowering in answer. */
-    while ((left = sh_load_acquire(&pending)) != 0) {
-        sh_os_wait(&pending, left, pause);
-        uint64_t now = sh_os_now_ns();
-        if (now < next)
-            continue;
-        next = now + pause;
-        bool tell = !told && now - since >= sh_stop_patience_ns;
-        told = told || tell;
-        look_after_all(++looks % LOOKS_BEFORE_RESEND == 0, tell);
-    }
-}
-
-static uint64_t stop_began; /* the collector's */
-
-uint64_t sh_world_stop_began(void)
-{
-    return stop_began;
-}
-
-void sh_world_stop(void)
-{
-    SH_CHECK1(sh_tls.critical > 0);
-    stop_began = sh_os_now_ns();
-    sh_stop_prepare();
-    sh_registry_lock_politely();
-    int signal = signal_number();
-    sh_store_relaxed(&pending, 1);
-    for (struct sh_thread *t = sh_registry_first(); t; t = t->next) {
-        if (t != sh_tls.self && ask(t))
-            send(t, signal);
-    }
-    sh_sub_seq_cst(&pending, 1);
-    await_answers();
-}
-
-/* The release pairs with the acquires in wait_while and sh_blocking_end. */
-static void let_go(struct sh_thread *thread)
-{
-    uint32_t state = sh_load_relaxed(&thread->state);
-    if (state == SH_THREAD_PARKED)
-        sh_store_release(&thread->state, SH_THREAD_RUNNING);
-    else if (state == SH_THREAD_HELD)
-        sh_store_release(&thread->state, SH_THREAD_BLOCKING);
-}
-
-void sh_world_resume(void)
-{
-    sh_assert_held(&sh_registry_lock);
-    for (struct sh_thread *t = sh_registry_first(); t; t = t->next)
-        let_go(t);
-    sh_add_seq_cst(&generation, 1);
-    sh_os_park_wake(&generation);
-    sh_lock_release(&sh_registry_lock);
-}
-
-/* The only thread runs; where it collects, resume finds nobody to let go. */
-void sh_stop_fork_child(void)
-{
-    sh_store_relaxed(&pending, 0);
+        sh_os_signal_unblock(sh_stop_signal_number());
 }

@@ -17,15 +17,19 @@ enum sh_thread_state {
     SH_THREAD_PARKED,   /* stands still until the world resumes */
     SH_THREAD_BLOCKING, /* between gc_blocking_begin and _end: as good as parked */
     SH_THREAD_HELD,     /* the same, and may not come back before the world resumes */
-    SH_THREAD_GONE      /* ended without a word; not scanned */
+    SH_THREAD_GONE      /* ended without a word, or does not answer; not scanned */
 };
 
 /*
  * The caller holds the GC mutex for collecting and is in a critical section. On return
- * every other registered thread stands still outside critical sections and the
+ * every other thread stands still, registered ones outside critical sections, and the
  * registry is locked, so that none is born or ends. Resume lets all go.
+ *
+ * Try gives up when a thread cannot be stopped, having reported it: then it returns
+ * false, and nobody is stopped. The other one goes on waiting.
  */
 void sh_world_stop(void);
+bool sh_world_try_stop(void);
 void sh_world_resume(void);
 
 /* When the last stop was asked for, on sh_os_now_ns. The collector. */
@@ -44,8 +48,14 @@ int sh_stop_set_signal(int signal);
 /* The signal once it is in use, else 0. (handler) */
 int sh_stop_signal_in_use(void);
 
+int sh_stop_signal_number(void); /* the same that is or will be. (handler) */
+
 /* When a thread that does not answer is reported; for tests to shorten. */
 extern uint64_t sh_stop_patience_ns;
+
+/* Between threads/stop.c and world.c: raised by each resume, who is parked waits on it;
+ * threads that have not answered yet, and one for the collector, which waits on it. */
+extern _Atomic uint32_t sh_stop_generation, sh_stop_pending;
 
 /* The calling thread registers: see sh_stop_prepare. */
 void sh_stop_let_in(void);

@@ -34,6 +34,11 @@ struct sh_thread {
     uintptr_t stack_base, stack_low, stack_size;
     bool initial; /* runs on the stack that the process began with */
 
+    /* Where it left its stack for another (gc_stack_switch), or 0. Owner. */
+    _Atomic uintptr_t left_sp;
+
+    struct sh_thread_tls *tls; /* the owner's own */
+
     /* Where the stopped thread stands: see threads/stop.c. */
     _Atomic uint32_t state;
     _Atomic uintptr_t stopped_sp;
@@ -51,10 +56,12 @@ struct sh_thread {
 
 /* What fast paths and our signal handler need of the running thread. */
 struct sh_thread_tls {
-    struct sh_thread *self; /* NULL: not registered (yet, or any more) */
-    uint32_t critical;      /* depth of critical sections */
-    uint32_t stop_wanted;   /* set by our handler inside one: park when leaving */
-    uint32_t phase;         /* enum sh_phase */
+    struct sh_thread *self;       /* NULL: not registered (yet, or any more) */
+    uint32_t critical;            /* depth of critical sections */
+    uint32_t stop_wanted;         /* set by our handler inside one: park when leaving */
+    uint16_t phase;               /* enum sh_phase */
+    bool left;                    /* by gc_thread_unregister: not to be stopped */
+    struct sh_stranger *stranger; /* its record, where it is to park without another */
 };
 
 enum sh_phase {

@@ -1,0 +1,410 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Threads that the library did not see made: one that allocates is taken in on the spot;
+ * one that never does, but holds a pointer, is stopped and scanned with the others.
+ *
+ * Each kind of thread does the same: it takes the one pointer to an object out of
+ * hiding, onto its stack, and waits, while the main thread collects.
+ */
+#include <aio.h>
+#include <errno.h>
+#include <netdb.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <threads.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include <asm/prctl.h>
+#include <sched.h>
+
+#include "lib/os_linux_call.h"
+#include "lib/os_thread.h"
+#include "tests/heap.h"
+
+#define BYTES 200
+
+static uintptr_t hidden;
+static _Atomic uint32_t step;
+static _Atomic bool allocates;
+
+/* System calls by hand: a thread may have no errno. */
+static void tell(uint32_t value)
+{
+    sh_store_seq_cst(&step, value);
+    sh_os_park_wake(&step);
+}
+
+static void await(uint32_t value)
+{
+    uint32_t seen;
+    while ((seen = sh_load_acquire(&step)) != value)
+        sh_os_park_wait(&step, seen);
+}
+
+static SH_NOINLINE void hold_quietly(void)
+{
+    void *volatile p = reveal(hidden);
+    tell(1);
+    await(2);
+    bool kept = filled(p, BYTES, 7);
+    p = NULL;
+    tell(kept ? 3 : 4);
+}
+
+static SH_NOINLINE void hold_and_allocate(void)
+{
+    void *volatile p = reveal(hidden);
+    void *volatile q = gc_alloc(BYTES, 0);
+    fill(q, BYTES, 5);
+    tell(1);
+    await(2);
+    bool kept = filled(p, BYTES, 7) && filled(q, BYTES, 5) && gc_nbytes(p) >= BYTES &&
+                gc_nbytes(q) >= BYTES;
+    p = q = NULL;
+    tell(kept ? 3 : 4);
+}
+
+static void hold(void)
+{
+    if (sh_load_relaxed(&allocates))
+        hold_and_allocate();
+    else
+        hold_quietly();
+}
+
+static SH_NOINLINE void make_object(void)
+{
+    void *p = gc_alloc(BYTES, 0);
+    fill(p, BYTES, 7);
+    hidden = hide(p);
+}
+
+static struct batch garbage;
+
+/* What nobody keeps is found dead meanwhile, so the collections are real ones. */
+static void collect_some(void)
+{
+    garbage = (struct batch){.size = 64};
+    in_thread(make_batch, &garbage);
+    clear_stack();
+    for (int i = 0; i < 3; i++)
+        gc_collect();
+    assert_in_range(count_live(&garbage), 0, SLACK);
+}
+
+static SH_NOINLINE bool is_live(void)
+{
+    return gc_nbytes(reveal(hidden)) >= BYTES;
+}
+
+static void check(void (*start_thread)(void))
+{
+    step = 0;
+    make_object();
+    gc_lock(); /* until the thread holds it */
+    start_thread();
+    await(1);
+    gc_unlock();
+    clear_stack();
+    collect_some();
+    assert_true(is_live());
+    tell(2);
+    while (step == 2)
+        sched_yield();
+    assert_int_equal(step, 3);
+    clear_stack();
+    gc_collect();
+}
+
+static void check_both(void (*start_thread)(void))
+{
+    allocates = false;
+    check(start_thread);
+    allocates = true;
+    check(start_thread);
+}
+
+/* ---- The C library's own ---- */
+
+static void notified(union sigval value)
+{
+    hold();
+}
+
+static struct sigevent event(void)
+{
+    struct sigevent event = {.sigev_notify = SIGEV_THREAD};
+    event.sigev_notify_function = notified;
+    return event;
+}
+
+static void start_timer(void)
+{
+    struct sigevent what = event();
+    struct itimerspec soon = {.it_value = {0, 1000000}};
+    static timer_t timer;
+    assert_int_equal(timer_create(CLOCK_MONOTONIC, &what, &timer), 0);
+    assert_int_equal(timer_settime(timer, 0, &soon, NULL), 0);
+}
+
+/* They sleep with all signals blocked; but free something first, so that where malloc is
+ * ours they are registered. */
+static void check_notified(void (*start_thread)(void))
+{
+    allocates = true;
+    check(start_thread);
+#if SH_INTERPOSE
+    check_both(start_thread);
+#endif
+}
+
+static void timer_threads(void **unused)
+{
+    check_notified(start_timer);
+}
+
+static void start_lookup(void)
+{
+    static const struct addrinfo hints = {.ai_flags = AI_NUMERICHOST};
+    static struct gaicb request, *list[] = {&request};
+    request = (struct gaicb){.ar_name = "127.0.0.1", .ar_request = &hints};
+    struct sigevent what = event();
+    assert_int_equal(getaddrinfo_a(GAI_NOWAIT, list, 1, &what), 0);
+}
+
+static void name_lookup_threads(void **unused)
+{
+    check_notified(start_lookup);
+}
+
+static void start_read(void)
+{
+    static char buffer[16];
+    static struct aiocb control;
+    static int file = -1;
+    if (file < 0)
+        file = memfd_create("read", MFD_CLOEXEC);
+    control = (struct aiocb){.aio_fildes = file, .aio_buf = buffer, .aio_nbytes = 16};
+    control.aio_sigevent = event();
+    assert_int_equal(aio_read(&control), 0);
+}
+
+static void asynchronous_io_threads(void **unused)
+{
+    check_notified(start_read);
+}
+
+/* ---- Made behind our back ---- */
+
+static void *run(void *unused)
+{
+    hold();
+    return NULL;
+}
+
+static void start_behind(void)
+{
+    pthread_t thread;
+    assert_int_equal(sh_os_pthread_create()(&thread, NULL, run, NULL), 0);
+    pthread_detach(thread);
+}
+
+static void threads_of_the_c_librarys_pthread_create(void **unused)
+{
+    check_both(start_behind);
+}
+
+static void *run_behind(void *unused)
+{
+    start_behind();
+    return NULL;
+}
+
+/* It is found when its maker is stopped. */
+static void start_behind_behind(void)
+{
+    pthread_t thread;
+    assert_int_equal(sh_os_pthread_create()(&thread, NULL, run_behind, NULL), 0);
+    pthread_detach(thread);
+}
+
+static void threads_of_strangers(void **unused)
+{
+    check_both(start_behind_behind);
+}
+
+static int c11_run(void *unused)
+{
+    hold();
+    return 0;
+}
+
+static void start_c11(void)
+{
+    thrd_t thread;
+    assert_int_equal(thrd_create(&thread, c11_run, NULL), thrd_success);
+    thrd_detach(thread);
+}
+
+static void c11_threads(void **unused)
+{
+    check_both(start_c11);
+}
+
+/* ---- Made by hand ---- */
+
+#define STACK ((size_t)64 << 10)
+
+static bool with_locals;
+
+static void end_thread(void)
+{
+    sh_os_call4(SYS_exit, 0, 0, 0, 0);
+}
+
+static int run_cloned(void *unused)
+{
+    if (!with_locals)
+        sh_os_call4(SYS_arch_prctl, ARCH_SET_FS, 0, 0, 0);
+    hold_quietly();
+    end_thread();
+    return 0;
+}
+
+static char *clone_stack;
+
+static void start_clone(void)
+{
+    int flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
+                CLONE_SYSVSEM;
+    assert_true(clone(run_cloned, clone_stack + STACK, flags, NULL) > 0);
+}
+
+static void check_clone(char *stack)
+{
+    clone_stack = stack;
+    with_locals = false;
+    check(start_clone);
+    with_locals = true; /* its maker's */
+    check(start_clone);
+    sleep_us(50000); /* it may still be on its stack */
+}
+
+static void cloned_threads(void **unused)
+{
+    static char in_data[STACK] SH_ALIGNED(16);
+    char *mapped =
+        mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    check_clone(mapped);
+    check_clone(in_data);
+    check_clone(sh_malloc(STACK));
+}
+
+/* ---- Those that are not held ---- */
+
+static void *run_unregistered(void *unused)
+{
+    MUST(gc_thread_register() == 0);
+    gc_thread_unregister();
+    tell(1);
+    await(2);
+    tell(3);
+    return NULL;
+}
+
+/* Nobody waits for it, nor is it kept from running. */
+static void who_unregisters_is_left_alone(void **unused)
+{
+    step = 0;
+    pthread_t thread = start(run_unregistered, NULL);
+    await(1);
+    gc_collect();
+    gc_collect_start();
+    tell(2);
+    await(3);
+    gc_collect_end();
+    join(thread);
+}
+
+static void *run_deaf(void *unused)
+{
+    uint64_t mask = sh_os_signals_block();
+    tell(1);
+    await(2);
+    sh_os_signals_restore(mask);
+    return NULL;
+}
+
+/* As many a library's helper thread; it holds nothing of ours. */
+static void who_blocks_all_signals_is_not_waited_for(void **unused)
+{
+    pthread_t thread;
+    step = 0;
+    assert_int_equal(sh_os_pthread_create()(&thread, NULL, run_deaf, NULL), 0);
+    await(1);
+    uint64_t began = sh_os_now_ns();
+    for (int i = 0; i < 10; i++)
+        gc_collect();
+    assert_true(sh_os_now_ns() - began < 5000000000u);
+    tell(2);
+    join(thread);
+}
+
+static _Atomic bool over;
+
+static void *be_brief(void *unused)
+{
+    gc_free(gc_alloc(20, 0));
+    return NULL;
+}
+
+static void *have_children(void *unused)
+{
+    while (!sh_load_relaxed(&over)) {
+        pthread_t thread;
+        MUST(sh_os_pthread_create()(&thread, NULL, be_brief, NULL) == 0);
+        pthread_join(thread, NULL);
+    }
+    return NULL;
+}
+
+static void strangers_may_come_and_go(void **unused)
+{
+    pthread_t threads[3];
+    over = false;
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(
+            sh_os_pthread_create()(&threads[i], NULL, have_children, NULL), 0);
+    for (int i = 0; i < 200; i++)
+        gc_collect();
+    over = true;
+    for (int i = 0; i < 3; i++)
+        join(threads[i]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(threads_of_the_c_librarys_pthread_create),
+        cmocka_unit_test(threads_of_strangers),
+        cmocka_unit_test(c11_threads),
+        cmocka_unit_test(timer_threads),
+        cmocka_unit_test(name_lookup_threads),
+        cmocka_unit_test(asynchronous_io_threads),
+        cmocka_unit_test(cloned_threads),
+        cmocka_unit_test(who_unregisters_is_left_alone),
+        cmocka_unit_test(who_blocks_all_signals_is_not_waited_for),
+        cmocka_unit_test(strangers_may_come_and_go),
+    };
+    if (SH_TSAN)
+        return 77; /* it has threads of its own, which are not to be stopped */
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Threads that the library did not see come: the C library's own (timers, asynchronous
+ * name look-ups and I/O), those of programs that make threads by hand, and those that
+ * were there before the library was loaded. One that allocates registers; one that only
+ * holds what it was given is found here.
+ *
+ * When the registered threads stand still, the kernel's count of threads is compared
+ * with ours: one system call. If they differ, the kernel is asked which there are, and
+ * those that nobody knows get a record here and the stop signal, with the record's
+ * number in it: a thread made by hand may have no thread-local storage, so it has to
+ * learn from the signal who it is. Then they are treated as registered ones are (see
+ * threads/stop.c), and the kernel is asked again, for they may have made others.
+ *
+ * Many threads are strangers for a moment only, between their start and their
+ * registration or between that's end and their own. They block signals there, or say in
+ * the handler that they are not to be waited for.
+ *
+ * A record stays with its thread as long as the kernel lists that, for its thread may
+ * still be on its way out of the last stop. Records are never given back, so a handler
+ * that is late finds one, and sees that it is not its own.
+ *
+ * Locks: the registry's is held, but where noted.
+ */
+#include "threads/strangers.h"
+
+#include "lib/bits.h"
+#include "lib/check.h"
+#include "lib/meta.h"
+#include "lib/os.h"
+#include "lib/os_thread.h"
+#include "lib/print.h"
+#include "threads/registry.h"
+#include "threads/stop.h"
+
+/* ---- Records ---- */
+
+#define CHUNK 8
+
+struct chunk {
+    _Atomic(struct chunk *) next;
+    struct sh_stranger at[CHUNK];
+};
+
+static _Atomic(struct chunk *) chunks;
+static int records; /* in all chunks */
+static struct sh_stranger *first;
+
+struct sh_stranger *sh_strangers_first(void)
+{
+    return first;
+}
+
+struct sh_stranger *sh_strangers_next(const struct sh_stranger *stranger)
+{
+    return (struct sh_stranger *)stranger->record.next;
+}
+
+SH_NO_SANITIZE struct sh_stranger *sh_strangers_me(int number)
+{
+    struct chunk *chunk = sh_load_acquire(&chunks);
+    for (; chunk && number >= CHUNK; number -= CHUNK)
+        chunk = sh_load_acquire(&chunk->next);
+    if (!chunk || number < 0)
+        return NULL;
+    struct sh_stranger *stranger = &chunk->at[number];
+    return sh_load_relaxed(&stranger->tid) == sh_os_thread_id() ? stranger : NULL;
+}
+
+/* The releases pair with the acquires above. */
+static struct chunk *add_chunk(void)
+{
+    struct chunk *fresh = sh_meta_alloc(sizeof *fresh);
+    if (!fresh)
+        return NULL;
+    sh_store_relaxed(&fresh->next, NULL);
+    for (int i = 0; i < CHUNK; i++) {
+        fresh->at[i] = (struct sh_stranger){.number = records++};
+        sh_store_relaxed(&fresh->at[i].tid, 0u);
+    }
+    _Atomic(struct chunk *) *last = &chunks;
+    while (sh_load_relaxed(last))
+        last = &sh_load_relaxed(last)->next;
+    sh_store_release(last, fresh);
+    return fresh;
+}
+
+static struct sh_stranger *free_record(void)
+{
+    struct chunk *chunk = sh_load_relaxed(&chunks);
+    for (; chunk; chunk = sh_load_relaxed(&chunk->next))
+        for (int i = 0; i < CHUNK; i++)
+            if (!sh_load_relaxed(&chunk->at[i].tid))
+                return &chunk->at[i];
+    chunk = add_chunk();
+    return chunk ? &chunk->at[0] : NULL;
+}
+
+static void take_in(uint32_t tid)
+{
+    struct sh_stranger *stranger = free_record();
+    if (!stranger)
+        return; /* not held: as a thread for whose record there is no memory */
+    struct sh_thread *record = &stranger->record;
+    record->tid = tid;
+    record->stack_base = record->stack_low = record->stack_size = 0;
+    sh_store_relaxed(&record->left_sp, 0);
+    record->initial = false;
+    sh_store_relaxed(&record->state, SH_THREAD_RUNNING);
+    sh_store_relaxed(&stranger->in_handler, false);
+    stranger->silent = false;
+    stranger->listed = true;
+    record->next = first ? &first->record : NULL;
+    first = stranger;
+    sh_store_release(&stranger->tid, tid);
+}
+
+/* ---- Our own ---- */
+
+#define OURS_MAX 64
+
+static _Atomic uint32_t ours[OURS_MAX];
+static _Atomic uint32_t ours_count;
+
+/* Without a lock. */
+void sh_strangers_ours_begin(void)
+{
+    uint32_t me = sh_os_thread_id();
+    for (int i = 0; i < OURS_MAX; i++) {
+        uint32_t none = 0;
+        if (!sh_cas_seq_cst(&ours[i], &none, me))
+            continue;
+        sh_add_seq_cst(&ours_count, 1u);
+        return;
+    }
+}
+
+void sh_strangers_ours_end(void)
+{
+    uint32_t me = sh_os_thread_id();
+    for (int i = 0; i < OURS_MAX; i++) {
+        if (sh_load_relaxed(&ours[i]) != me)
+            continue;
+        sh_sub_seq_cst(&ours_count, 1u);
+        sh_store_seq_cst(&ours[i], 0u);
+        return;
+    }
+}
+
+static bool is_ours(uint32_t tid)
+{
+    for (int i = 0; i < OURS_MAX; i++)
+        if (sh_load_seq_cst(&ours[i]) == tid)
+            return true;
+    return false;
+}
+
+/* ---- Looking ---- */
+
+/* One bit a thread number, of which there are no more than that (the kernel's
+ * PID_MAX_LIMIT): set for those that are registered, while the kernel lists them. */
+#define TIDS ((size_t)1 << 22)
+
+static uint64_t *known;
+
+static void know(uint32_t tid, bool whether)
+{
+    uint64_t bit = (uint64_t)1 << tid % 64;
+    if (tid >= TIDS)
+        return;
+    if (whether)
+        known[tid / 64] |= bit;
+    else
+        known[tid / 64] &= ~bit;
+}
+
+static void know_registered(bool whether)
+{
+    for (struct sh_thread *t = sh_registry_first(); t; t = t->next)
+        if (sh_load_relaxed(&t->state) != SH_THREAD_GONE)
+            know(t->tid, whether);
+    know(sh_os_thread_id(), whether);
+}
+
+static void note(void *context, uint32_t tid)
+{
+    (void)context;
+    if (tid >= TIDS || (known[tid / 64] >> tid % 64 & 1) || is_ours(tid))
+        return;
+    for (struct sh_stranger *s = first; s; s = sh_strangers_next(s)) {
+        if (s->record.tid == tid) {
+            s->listed = true;
+            return;
+        }
+    }
+    take_in(tid);
+}
+
+static void unlist_all(void)
+{
+    for (struct sh_stranger *s = first; s; s = sh_strangers_next(s))
+        s->listed = false;
+}
+
+static void forget(struct sh_stranger *stranger)
+{
+    sh_store_release(&stranger->tid, 0u);
+}
+
+static void forget_unlisted(void)
+{
+    struct sh_stranger *all = first, *next;
+    first = NULL;
+    for (; all; all = next) {
+        next = sh_strangers_next(all);
+        if (!all->listed) {
+            forget(all);
+            continue;
+        }
+        all->record.next = first ? &first->record : NULL;
+        first = all;
+    }
+}
+
+static void say_once(int error)
+{
+    static bool said;
+    if (!said)
+        sh_print(&sh_stderr_sink,
+            "splitheap: the system does not tell the process's threads (error %d); "
+            "what "
+            "only threads hold that the library did not see made may be collected\n",
+            error);
+    said = true;
+}
+
+bool sh_strangers_look(void)
+{
+    sh_assert_held(&sh_registry_lock);
+    if (!known)
+        known = sh_os_map(TIDS / 8, SH_PAGE_SIZE);
+    if (!known)
+        return false;
+    unlist_all();
+    know_registered(true);
+    int error = sh_os_each_thread(note, NULL);
+    know_registered(false);
+    if (error) {
+        say_once(error);
+        return false;
+    }
+    forget_unlisted();
+    return true;
+}
+
+bool sh_strangers_suspected(void)
+{
+    if (SH_TSAN)
+        return false; /* what it makes for itself may hold its locks */
+    size_t there = sh_os_thread_count(), mine = sh_load_seq_cst(&ours_count);
+    for (struct sh_thread *t = sh_registry_first(); t; t = t->next)
+        mine += sh_load_relaxed(&t->state) != SH_THREAD_GONE;
+    mine += sh_tls.self == NULL;
+    return there != 0 && there != mine;
+}
+
+void sh_strangers_fork_child(void)
+{
+    for (struct sh_stranger *s = first; s; s = sh_strangers_next(s))
+        forget(s);
+    first = NULL;
+    for (int i = 0; i < OURS_MAX; i++)
+        sh_store_relaxed(&ours[i], 0u);
+    sh_store_relaxed(&ours_count, 0u);
+}
