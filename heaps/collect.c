@@ -196,7 +196,7 @@ static void end_epoch(void)
     sh_add_relaxed(&sh_epoch, 1u);
     sh_event.marked_objects = burial.objects;
     sh_event.marked_bytes = burial.bytes;
-    sh_pace_collected(burial.bytes, room_left(&burial));
+    sh_pace_collected(&sh_event, room_left(&burial));
     sh_marker_finish(&collection.marker);
 }
 

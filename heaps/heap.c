@@ -99,6 +99,7 @@ static void init_once(void)
     if (first) {
         sh_options = options;
         sh_limit_set(options.max_heap);
+        sh_pace_init();
         sh_memcheck_init();
         sh_fill_init();
         sh_size_class_init();

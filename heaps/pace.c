@@ -4,15 +4,20 @@
 
 #include <stdint.h>
 
+#include "heaps/limit.h"
 #include "lib/atomic.h"
 #include "lib/bits.h"
+#include "lib/options.h"
 
-#define FLOOR_BYTES ((size_t)16 << 20)
 #define TELL_BYTES ((size_t)64 << 10) /* what a cache keeps to itself */
 
-static _Atomic size_t taken;                 /* since the last collection */
-static _Atomic size_t trigger = FLOOR_BYTES; /* by what survived it */
-static _Atomic size_t threshold;             /* the program's; 0: none */
+/* `balance` is as `proportional` where so much survives, and as much is allocated as
+ * could be marked meanwhile. */
+#define BALANCE_BYTES ((size_t)48 << 20)
+
+static _Atomic size_t taken;     /* since the last collection */
+static _Atomic size_t trigger;   /* by what survived it */
+static _Atomic size_t threshold; /* the program's; 0: none */
 static _Atomic bool anything;
 static _Atomic bool manual; /* automatic collection is off */
 
@@ -57,16 +62,87 @@ bool sh_pace_anything(void)
     return sh_load_relaxed(&anything);
 }
 
-/* Three quarters of the room: what is left then serves classes that have no cells yet. */
-static size_t share_of(size_t room)
+void sh_pace_init(void)
 {
-    return sh_max(room - room / 4, TELL_BYTES);
+    sh_store_relaxed(&trigger, sh_options.pace_floor);
 }
 
-void sh_pace_collected(size_t live_bytes, size_t room)
+/* ---- The budget ---- */
+
+/* Most of the room: what is left then serves classes that have no cells yet. */
+static size_t share_of(size_t room)
 {
+    if (room == SIZE_MAX)
+        return room;
+    size_t rest = sh_min(room / 4, sh_limit_most() / 32 * SH_PAGE_SIZE);
+    return sh_max(room - rest, TELL_BYTES);
+}
+
+static size_t percent_of(size_t bytes)
+{
+    size_t percent = (size_t)sh_options.pace_percent;
+    return bytes / 100 * percent + bytes % 100 * percent / 100;
+}
+
+/* Rounded down. */
+static size_t square_root(size_t n)
+{
+    size_t root = 0;
+    for (size_t bit = (size_t)1 << 31; bit; bit >>= 1)
+        if ((root + bit) * (root + bit) <= n && root + bit <= UINT32_MAX)
+            root += bit;
+    return root;
+}
+
+/* Bytes a second, half of what they were and half of what they are now. */
+static double smoothed(double before, size_t bytes, uint64_t ns)
+{
+    double now = (double)bytes * 1e9 / (double)sh_max(ns, 1);
+    return before > 0 ? (before + now) / 2 : now;
+}
+
+/* How much faster the program allocates than the collector marks; within bounds, for
+ * either may have been kept from running. */
+static double allocation_to_marking(const struct gc_collection *collection)
+{
+    static double allocation, marking; /* the collector's */
+    static uint64_t last;              /* when the last one ended */
+    size_t marked = collection->marked_bytes + collection->root_bytes;
+    if (last)
+        allocation =
+            smoothed(allocation, collection->allocated_bytes, collection->began - last);
+    marking = smoothed(marking, marked, collection->mark_ns);
+    last = collection->began + collection->stop_ns + collection->mark_ns;
+    double ratio = allocation > 0 && marking > 0 ? allocation / marking : 1;
+    return ratio < 1.0 / 16 ? 1.0 / 16 : ratio > 4 ? 4 : ratio;
+}
+
+/* Of a heap so large that the square root is little beside it, a third. */
+static size_t balanced(const struct gc_collection *collection)
+{
+    size_t cost = collection->marked_bytes + collection->root_bytes;
+    double scale = (double)BALANCE_BYTES * allocation_to_marking(collection);
+    return sh_max(square_root(cost) * square_root((size_t)scale), cost / 3);
+}
+
+/* Each thread's cache may keep something to itself. */
+static size_t floor_of(const struct gc_collection *collection)
+{
+    return sh_options.pace_floor + collection->threads * TELL_BYTES;
+}
+
+static size_t budget(const struct gc_collection *collection)
+{
+    if (sh_options.pace == SH_PACE_BALANCE)
+        return percent_of(balanced(collection));
+    return percent_of(collection->marked_bytes + collection->root_bytes);
+}
+
+void sh_pace_collected(const struct gc_collection *collection, size_t room)
+{
+    size_t bytes = sh_max(budget(collection), floor_of(collection));
     sh_store_relaxed(&taken, (size_t)0);
-    sh_store_relaxed(&trigger, sh_min(sh_max(FLOOR_BYTES, live_bytes), share_of(room)));
+    sh_store_relaxed(&trigger, sh_min(bytes, share_of(room)));
 }
 
 void sh_pace_limited(size_t room)
@@ -75,6 +151,8 @@ void sh_pace_limited(size_t room)
     if (most < SIZE_MAX - bytes && sh_load_relaxed(&trigger) > bytes + most)
         sh_store_relaxed(&trigger, bytes + most);
 }
+
+/* ---- Settings ---- */
 
 bool sh_pace_set_auto(bool on)
 {

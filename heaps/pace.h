@@ -3,9 +3,19 @@
  * Pacing: when allocation ought to collect.
  *
  * A collection is due when the bytes of collected kinds handed out since the last one
- * exceed what survived it, or a floor, or the program's own threshold. Where the heap's
- * limit is near (heaps/limit.h), three quarters of what is left before it are enough.
- * Caches count by refills and tell the sum now and then.
+ * exceed a budget, which that one set:
+ *
+ *   proportional   pace_percent of what the next will have to mark: what survived, and
+ *                  the roots
+ *   balance        the square root of what survived, times that of how much faster the
+ *                  program allocates than the collector marks (Kirisame, Shenoy,
+ *                  Panchekha: Optimal heap limits for reducing browser memory use, 2022).
+ *                  Several heaps that keep to it share memory so that none could collect
+ *                  less without another's collecting more.
+ *
+ * but at least a floor, and at most three quarters of what is left before the heap's
+ * limit (heaps/limit.h). The program's own threshold goes before all this. Caches count
+ * by refills and tell the sum now and then.
  */
 #ifndef SH_HEAPS_PACE_H
 #define SH_HEAPS_PACE_H
@@ -13,7 +23,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include <splitheap/gc.h>
+
 #include "heaps/cache.h"
+
+/* The options are known. */
+void sh_pace_init(void);
 
 /* The cache handed out this much of a collected kind. Its owner. */
 void sh_pace_taken(struct sh_cache *cache, size_t bytes);
@@ -33,9 +48,9 @@ size_t sh_pace_taken_bytes(void);
 /* Something of a collected kind was ever handed out. */
 bool sh_pace_anything(void);
 
-/* A collection ends, with this much alive; `room`: about as much may be allocated
- * before the heap's limit is reached, or SIZE_MAX. */
-void sh_pace_collected(size_t live_bytes, size_t room);
+/* A collection ends, having marked what it says; `room`: about as much may be allocated
+ * before the heap's limit is reached, or SIZE_MAX. The collector. */
+void sh_pace_collected(const struct gc_collection *collection, size_t room);
 
 /* The heap has a new limit, before which there is so much room. */
 void sh_pace_limited(size_t room);

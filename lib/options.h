@@ -22,6 +22,7 @@
 enum sh_thp { SH_THP_DEFAULT, SH_THP_ALWAYS, SH_THP_NEVER };
 enum sh_stats_form { SH_STATS_NONE, SH_STATS_TEXT, SH_STATS_JSON };
 enum sh_misuse { SH_MISUSE_ABORT, SH_MISUSE_REPORT };
+enum sh_pace { SH_PACE_PROPORTIONAL, SH_PACE_BALANCE };
 enum sh_junk { SH_JUNK_NONE, SH_JUNK_ALL, SH_JUNK_ALLOC, SH_JUNK_FREE };
 
 /* Of values that are texts, the terminating zero included. */
@@ -56,6 +57,14 @@ enum sh_junk { SH_JUNK_NONE, SH_JUNK_ALL, SH_JUNK_ALLOC, SH_JUNK_FREE };
     X(misuse, choice, SH_MISUSE_ABORT, SH_WORDS("abort|report"),                       \
         "after the message about a misused pointer the program ends, or goes on as "   \
         "if the call had not been made")                                               \
+    X(pace, choice, SH_PACE_BALANCE, SH_WORDS("proportional|balance"),            \
+        "what may be allocated before the next collection: a share of what survived, " \
+        "or by its square root, more where much is allocated and less where marking "  \
+        "is quick")                                                                    \
+    X(pace_floor, bytes, (size_t)4 << 20, SH_BYTES,                                   \
+        "what may be allocated in any case before the next collection")                \
+    X(pace_percent, number, 100, SH_RANGE(5, 10000),                                   \
+        "this share, in per cent; beside balance the number 100 means its own")        \
     X(stats_at_exit, choice, SH_STATS_NONE, SH_WORDS("false|text|json"),               \
         "writes statistics when the program exits")                                    \
     X(stats_file, text, "", SH_TEXT("a path"),                                         \

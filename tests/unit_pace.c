@@ -7,7 +7,9 @@
 
 #include <cmocka.h>
 
+#include "heaps/limit.h"
 #include "heaps/pace.h"
+#include "lib/options.h"
 
 #define KIB ((size_t)1 << 10)
 #define MIB ((size_t)1 << 20)
@@ -15,13 +17,34 @@
 
 static struct sh_cache cache;
 
+static void survived(size_t bytes, size_t room)
+{
+    struct gc_collection collection = {.marked_bytes = bytes};
+    sh_pace_collected(&collection, room);
+}
+
+/* What may be handed out before the next one. */
+static size_t budget(void)
+{
+    size_t low = 0, high = (size_t)1 << 40;
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        *(sh_pace_due(middle + 1) ? &high : &low) = middle;
+    }
+    return sh_pace_due(high) ? low : high;
+}
+
 /* As after a collection that left nothing. */
 static int begin(void **unused)
 {
     cache.taken = 0;
+    sh_options.pace = SH_PACE_PROPORTIONAL;
+    sh_options.pace_percent = 100;
+    sh_options.pace_floor = FLOOR;
+    sh_limit_set(0);
     sh_pace_set_auto(true);
     sh_pace_set_threshold(0);
-    sh_pace_collected(0, SIZE_MAX);
+    survived(0, SIZE_MAX);
     return 0;
 }
 
@@ -35,7 +58,7 @@ static void there_is_something_once_it_was_taken(void **unused)
     assert_false(sh_pace_anything());
     sh_pace_taken(&cache, 16);
     assert_true(sh_pace_anything());
-    sh_pace_collected(0, SIZE_MAX);
+    survived(0, SIZE_MAX);
     assert_true(sh_pace_anything());
 }
 
@@ -49,39 +72,155 @@ static void the_floor_has_to_be_exceeded(void **unused)
     assert_true(sh_pace_due(101));
     sh_pace_taken_large(101);
     assert_true(sh_pace_due(0));
-    sh_pace_collected(0, SIZE_MAX);
+    survived(0, SIZE_MAX);
     assert_false(sh_pace_due(FLOOR));
 }
 
 /* As much again as what survived. */
 static void what_survived_sets_the_trigger(void **unused)
 {
-    sh_pace_collected(100 * MIB, SIZE_MAX);
+    survived(100 * MIB, SIZE_MAX);
     assert_false(sh_pace_due(100 * MIB));
     assert_true(sh_pace_due(100 * MIB + 1));
-    sh_pace_collected(FLOOR - 1, SIZE_MAX);
+    survived(FLOOR - 1, SIZE_MAX);
     assert_false(sh_pace_due(FLOOR));
     assert_true(sh_pace_due(FLOOR + 1));
-    sh_pace_collected(FLOOR + 1, SIZE_MAX);
+    survived(FLOOR + 1, SIZE_MAX);
     assert_false(sh_pace_due(FLOOR + 1));
     assert_true(sh_pace_due(FLOOR + 2));
 }
 
+static void the_first_is_due_at_the_floor(void **unused)
+{
+    sh_options.pace_floor = 3 * MIB;
+    sh_pace_init();
+    assert_int_equal(budget(), 3 * MIB);
+}
+
+static void the_share_is_an_option(void **unused)
+{
+    sh_options.pace_percent = 50;
+    survived(100 * MIB + 2, SIZE_MAX);
+    assert_int_equal(budget(), 50 * MIB + 1);
+    sh_options.pace_percent = 10000;
+    survived(100 * MIB, SIZE_MAX);
+    assert_int_equal(budget(), 10000 * MIB);
+}
+
+static void roots_are_marked_too(void **unused)
+{
+    struct gc_collection collection = {
+        .marked_bytes = 30 * MIB, .root_bytes = 20 * MIB, .threads = 7};
+    sh_pace_collected(&collection, SIZE_MAX);
+    assert_int_equal(budget(), 50 * MIB);
+}
+
+/* They may keep something to themselves. */
+static void threads_raise_the_floor(void **unused)
+{
+    struct gc_collection collection = {.threads = 100};
+    sh_pace_collected(&collection, SIZE_MAX);
+    assert_int_equal(budget(), FLOOR + 100 * 64 * KIB);
+}
+
 static void near_the_limit_it_is_due_earlier(void **unused)
 {
-    sh_pace_collected(100 * MIB, 400 * MIB);
-    assert_false(sh_pace_due(100 * MIB));
-    assert_true(sh_pace_due(100 * MIB + 1));
-    sh_pace_collected(100 * MIB, 40 * MIB);
-    assert_false(sh_pace_due(30 * MIB));
-    assert_true(sh_pace_due(30 * MIB + 1));
-    sh_pace_collected(0, 4 * MIB);
-    assert_true(sh_pace_due(3 * MIB + 1));
+    survived(100 * MIB, 400 * MIB);
+    assert_int_equal(budget(), 100 * MIB);
+    /* A thirty-second of the limit stays for what has no cells yet. */
+    sh_limit_set(320 * MIB);
+    survived(100 * MIB, 80 * MIB);
+    assert_int_equal(budget(), 70 * MIB);
+    /* Or a quarter of what is left. */
+    survived(100 * MIB, 20 * MIB);
+    assert_int_equal(budget(), 15 * MIB);
     /* Not with each allocation. */
-    sh_pace_collected(100 * MIB, 0);
-    assert_false(sh_pace_due(64 * KIB));
-    assert_true(sh_pace_due(64 * KIB + 1));
+    survived(100 * MIB, 0);
+    assert_int_equal(budget(), 64 * KIB);
 }
+
+static void a_new_limit_holds_at_once(void **unused)
+{
+    survived(100 * MIB, SIZE_MAX);
+    sh_pace_taken_large(10 * MIB);
+    sh_limit_set(640 * MIB);
+    sh_pace_limited(200 * MIB);
+    assert_int_equal(budget(), 90 * MIB);
+    sh_pace_limited(60 * MIB);
+    assert_int_equal(budget(), 45 * MIB);
+    /* It does not make it later. */
+    sh_pace_limited(70 * MIB);
+    assert_int_equal(budget(), 45 * MIB);
+}
+
+/* ---- Balance ---- */
+
+/* Ends `ns` after it began, which is as long after the one before. */
+static void balanced(size_t live, size_t allocated, uint64_t mark_ns, uint64_t ns)
+{
+    static uint64_t now = 1;
+    struct gc_collection collection = {.marked_bytes = live,
+        .allocated_bytes = allocated,
+        .began = now += ns,
+        .mark_ns = mark_ns};
+    now += mark_ns;
+    sh_pace_collected(&collection, SIZE_MAX);
+}
+
+#define SECOND ((uint64_t)1000000000)
+#define SETTLED 40 /* collections, until what was before has no weight */
+
+static size_t settled(size_t live, size_t allocated, uint64_t mark_ns, uint64_t ns)
+{
+    for (int i = 0; i < SETTLED; i++)
+        balanced(live, allocated, mark_ns, ns);
+    return budget();
+}
+
+static void about(size_t value, size_t expected)
+{
+    assert_in_range(value, expected - expected / 100, expected + expected / 100);
+}
+
+static void the_budget_goes_by_square_roots(void **unused)
+{
+    sh_options.pace = SH_PACE_BALANCE;
+    sh_options.pace_floor = 0;
+    /* A GiB a second is allocated, a GiB a second marked. */
+    about(settled(48 * MIB, 1024 * MIB, 48 * SECOND / 1024, SECOND), 48 * MIB);
+    about(settled(192 * MIB, 1024 * MIB, 192 * SECOND / 1024, SECOND), 96 * MIB);
+    about(settled(12 * MIB, 1024 * MIB, 12 * SECOND / 1024, SECOND), 24 * MIB);
+    /* Four times as much is allocated, or as quickly marked. */
+    about(settled(48 * MIB, 4096 * MIB, 48 * SECOND / 1024, SECOND), 96 * MIB);
+    about(settled(48 * MIB, 1024 * MIB, 48 * SECOND / 4096, SECOND), 24 * MIB);
+    /* No more than that: it may not have been running. */
+    about(settled(48 * MIB, 40960 * MIB, 48 * SECOND / 1024, SECOND), 96 * MIB);
+    about(settled(48 * MIB, 10 * MIB, 48 * SECOND / 1024, SECOND), 16 * MIB);
+    sh_options.pace_percent = 50;
+    about(settled(48 * MIB, 1024 * MIB, 48 * SECOND / 1024, SECOND), 24 * MIB);
+}
+
+static void of_a_large_heap_it_is_a_third(void **unused)
+{
+    sh_options.pace = SH_PACE_BALANCE;
+    about(settled(3000 * MIB, 1024 * MIB, 3 * SECOND, SECOND), 1000 * MIB);
+    /* Where next to nothing is allocated, too. */
+    about(settled(300 * MIB, 1, SECOND, SECOND), 100 * MIB);
+}
+
+static void times_of_nothing_do_no_harm(void **unused)
+{
+    sh_options.pace = SH_PACE_BALANCE;
+    for (int i = 0; i < 3; i++) {
+        balanced(0, 0, 0, 0);
+        assert_true(budget() >= FLOOR);
+        balanced(MIB, SIZE_MAX / 2, 0, 0);
+        assert_true(budget() >= FLOOR);
+        balanced((size_t)1 << 46, SIZE_MAX / 2, 1, 1);
+    }
+}
+
+/* ---- Counting ---- */
 
 static void a_cache_tells_now_and_then(void **unused)
 {
@@ -124,7 +263,7 @@ static void caches_add_up(void **unused)
 
 static void the_programs_threshold_goes_before(void **unused)
 {
-    sh_pace_collected(100 * MIB, SIZE_MAX);
+    survived(100 * MIB, SIZE_MAX);
     assert_int_equal(sh_pace_set_threshold(MIB), 0);
     assert_false(sh_pace_due(MIB));
     assert_true(sh_pace_due(MIB + 1));
@@ -156,6 +295,14 @@ int main(void)
         PACE_TEST(there_is_something_once_it_was_taken),
         PACE_TEST(the_floor_has_to_be_exceeded),
         PACE_TEST(what_survived_sets_the_trigger),
+        PACE_TEST(the_first_is_due_at_the_floor),
+        PACE_TEST(the_share_is_an_option),
+        PACE_TEST(roots_are_marked_too),
+        PACE_TEST(threads_raise_the_floor),
+        PACE_TEST(a_new_limit_holds_at_once),
+        PACE_TEST(the_budget_goes_by_square_roots),
+        PACE_TEST(of_a_large_heap_it_is_a_third),
+        PACE_TEST(times_of_nothing_do_no_harm),
         PACE_TEST(near_the_limit_it_is_due_earlier),
         PACE_TEST(a_cache_tells_now_and_then),
         PACE_TEST(a_flush_tells_the_rest),

@@ -247,7 +247,8 @@ GC_PUBLIC bool gc_set_auto_collect(bool on);
 
 /**
  * Collect after `n_bytes` were allocated since the last collection; 0, the default,
- * leaves it to the pacing. Returns what was set before. (Seed: gc.threshold.)
+ * leaves it to the pacing (docs/collector.md, and the options pace, pace_percent and
+ * pace_floor). Returns what was set before. (Seed: gc.threshold.)
  */
 GC_PUBLIC size_t gc_set_threshold(size_t n_bytes);
 
