@@ -20,7 +20,7 @@ enum {
     LASTING_NUMBERS = 1 << 20,
     LEAST = 4,
     MOST_BELOW = 4, /* trees that die are at least so many levels lower */
-    TURNS = 8,      /* as many nodes of each depth as lasting ones, so many times */
+    TURNS = 4,      /* as many nodes of each depth as lasting ones, so many times */
     HOLES = 16,
     HOLE_LEAST = 8,
     HOLE_MOST = 4096,

@@ -18,7 +18,7 @@ enum {
     KEPT_DEPTH = 8,
     SMALL_DEPTH = 4,
     MADE_DEPTH = 12,
-    TREES = 10000,
+    TREES = 5000,
 };
 
 struct node {

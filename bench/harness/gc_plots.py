@@ -120,5 +120,6 @@ PLOTS = (
     ("gc-curves",
         "Resident memory over time, and collections at the size of the heap before them",
         heap_curves),
-    ("gc-limits", "Time against the limit of the heap; no point where it ran out of memory", limit_panels),
+    ("gc-limits", "Time against the limit of the heap; no point where it ran out of memory",
+        limit_panels),
 )  # fmt: skip

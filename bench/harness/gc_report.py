@@ -3,16 +3,16 @@
 from harness import record
 from harness.allocators import OURS
 from harness.gc_results import aims, shares, speed_up
-from harness.gc_workloads import BASE, PERCENTS
+from harness.gc_workloads import BASE, FREED, INNER, PERCENTS
 from harness.report import aims_table, cell, table
 from harness.results import mean, median, ratio, spread, values
 
-# Field, title, unit of the base's own column, what that is divided by.
+# Field, title, unit of the base's own column, what that is divided by, form, another peer.
 TABLES = (
-    ("seconds", "Time", "s", 1, "%.2f"),
-    ("stopped", "Time stopped", "s", 1, "%.2f"),
-    ("pause_max", "Longest pause", "ms", 1, "%.1f"),
-    ("peak_kib", "Peak memory", "MiB", 1024, "%.1f"),
+    ("seconds", "Time", "s", 1, "%.2f", FREED),
+    ("peak_kib", "Peak memory", "MiB", 1024, "%.1f", FREED),
+    ("stopped", "Time stopped", "s", 1, "%.2f", INNER),
+    ("pause_max", "Longest pause", "ms", 1, "%.1f", INNER),
 )
 # Field, title, form.
 COLUMNS = (

@@ -99,7 +99,7 @@ class Run:
         told, pauses = self.told, sorted(self.column("pause_ns"))
         stops, marks = sorted(self.column("stop_ns")), self.column("mark_ns", census=True)
         found = {name: told[name] for name in ("seconds", "peak_kib", "end_kib", "faults")}
-        found.update(stopped=sum(pauses) / 1e9, collections=len(pauses))
+        found.update(stopped=sum(pauses) / 1e9 or None, collections=len(pauses))
         for name, values, share in (
             ("pause_p50", pauses, 0.5), ("pause_p99", pauses, 0.99), ("pause_max", pauses, 1),
             ("stop_p50", stops, 0.5), ("stop_max", stops, 1),
@@ -143,9 +143,9 @@ class Load:
             self.name = "%s %g x" % (self.name, percent / 100)
 
     def weight(self):
-        seconds = {"trees-down": 23, "trees-up": 24, "graph": 60, "list": 4, "idle": 8}
+        seconds = {"trees-down": 24, "trees-up": 24, "graph": 60, "list": 4, "quad": 4}
         share = 0.6 if self.percent else 1
-        return seconds.get(self.load, 8) * share * self.scale / 100
+        return seconds.get(self.load, 7) * share * self.scale / 100
 
     def columns(self, columns):
         names = [column.name for column in columns]

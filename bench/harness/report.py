@@ -12,14 +12,17 @@ def names_of(document):
     return list(document["allocators"])
 
 
-def table(document, field, title, unit, divisor, form):
-    """The base's own figures, and the others' as ratios to them."""
+def table(document, field, title, unit, divisor, form, peer=None):
+    """
+    The base's own figures, and the others' as ratios to them; at the end ours as ratios to
+    the peer's, or to the best one's.
+    """
     base, workloads = document["base"], document["workloads"]
     yield "%s, of %s's (medians of %d)" % (title, base, document["rounds"])
     others = [name for name in names_of(document) if name != base]
     head = "  %-15s%12s" % ("", "%s, %s" % (base, unit))
     head += "".join("%12s" % name for name in others)
-    yield head + "%9s%9s  %s" % ("± ours", "± base", "of the best peer")
+    yield head + "%9s%9s  ours, of %s" % ("± ours", "± base", peer or "the best peer")
     for name, workload in workloads.items():
         own = median(workload, base, field)
         line = "  %-15s%12s" % (name, cell(form, own / divisor if own is not None else None))
@@ -27,10 +30,19 @@ def table(document, field, title, unit, divisor, form):
         for one in (OURS, base):
             part = spread(workload, one, field)
             line += "%9s" % (cell("%.0f %%", part * 100 if part is not None else None))
-        best = of_best(workload, field)
-        yield line + ("  %.2f of %s's" % (best, best_peer(workload, field)) if best else "")
+        yield (line + "  " + of_peer(workload, field, peer)).rstrip()
     line = "  %-15s%12s" % ("geometric mean", "")
-    yield line + "".join("%12s" % cell("%.2f", mean(workloads, n, field, base)) for n in others)
+    line += "".join("%12s" % cell("%.2f", mean(workloads, n, field, base)) for n in others)
+    if peer:
+        line += "%18s  %s" % ("", cell("%.2f", mean(workloads, OURS, field, peer)))
+    yield line
+
+
+def of_peer(workload, field, peer):
+    if peer:
+        return cell("%.2f", ratio(workload, OURS, field, peer))
+    best = of_best(workload, field)
+    return "%.2f of %s's" % (best, best_peer(workload, field)) if best else ""
 
 
 def aims_table(aims):
