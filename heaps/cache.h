@@ -236,7 +236,7 @@ struct sh_cache *sh_cache_first(void);
 void *sh_cache_refill(
     struct sh_cache *cache, enum sh_kind kind, unsigned class_index, bool tiny);
 
-/* The quick way, for a kind that is never swept: from the current span, or NULL. */
+/* The quick way, where the current span is not due to be swept: from it, or NULL. */
 void *sh_cache_reload(struct sh_cache *cache, enum sh_kind kind, unsigned class_index);
 
 /* Frees the live cell, of which the cache is the owner; false: another thread freed it

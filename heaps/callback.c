@@ -9,18 +9,19 @@
 #include "lib/meta.h"
 #include "threads/thread.h"
 
-#define CHUNK_ENTRIES 254
+#define CHUNK_ENTRIES 1022
 
-struct entry {
-    void *object;
-    bool final, weak;
-};
+/* An entry is the object's address, a multiple of 16, and beside it why it waits: as a
+ * pointer into the object it holds it. 0: freed meanwhile. */
+#define FINAL ((uintptr_t)1)
+#define WEAK ((uintptr_t)2)
+#define REASONS (FINAL | WEAK)
 
 /* A first-in-first-out queue of chunks. */
 struct chunk {
     struct chunk *next;
     unsigned from, to; /* entries [from, to) wait */
-    struct entry entries[CHUNK_ENTRIES];
+    uintptr_t entries[CHUNK_ENTRIES];
 };
 
 struct sh_lock sh_callback_lock = SH_LOCK_INIT(SH_RANK_CALLBACK);
@@ -46,7 +47,7 @@ static bool append_chunk(void)
     return true;
 }
 
-static bool enqueue(struct entry entry)
+static bool enqueue(uintptr_t entry)
 {
     if ((!last || last->to == CHUNK_ENTRIES) && !append_chunk())
         return false;
@@ -62,12 +63,12 @@ void sh_callback_forget(const void *object)
     sh_lock_acquire(&sh_callback_lock);
     for (struct chunk *chunk = first; chunk; chunk = chunk->next)
         for (unsigned i = chunk->from; i < chunk->to; i++)
-            if (chunk->entries[i].object == object)
-                chunk->entries[i].object = NULL;
+            if ((chunk->entries[i] & ~REASONS) == (uintptr_t)object)
+                chunk->entries[i] = 0;
     sh_lock_release(&sh_callback_lock);
 }
 
-static bool dequeue(struct entry *entry)
+static bool dequeue(uintptr_t *entry)
 {
     if (!first)
         return false;
@@ -86,12 +87,11 @@ static bool dequeue(struct entry *entry)
 /* ---- Gathering ---- */
 
 static void gather_cell(
-    struct sh_span *span, uint32_t w, uint64_t bit, bool final, bool weak)
+    struct sh_span *span, uint32_t w, uint64_t bit, uintptr_t reasons)
 {
     uintptr_t start = sh_span_cell(span, w * 64 + sh_ctz64(bit));
-    struct entry entry = {.object = (void *)start, .final = final, .weak = weak};
     /* Without memory for the entry the object waits for the next collection. */
-    if (!enqueue(entry))
+    if (!enqueue(start | reasons))
         return;
     sh_table_clear_word(&span->final_bits, w, bit);
     sh_table_clear_word(&span->weak_bits, w, bit);
@@ -105,7 +105,8 @@ static void gather_word(struct sh_span *span, uint32_t w)
         (final | weak) & sh_span_word(span, w, SH_CELL_LIVE) & ~span->marks[w];
     for (; dead; dead &= dead - 1) {
         uint64_t bit = dead & -dead;
-        gather_cell(span, w, bit, final & bit, weak & bit);
+        uintptr_t reasons = (final & bit ? FINAL : 0) | (weak & bit ? WEAK : 0);
+        gather_cell(span, w, bit, reasons);
     }
 }
 
@@ -155,7 +156,7 @@ void sh_callback_mark_queued(struct sh_marker *marker)
 
 /* ---- Running ---- */
 
-static bool next_entry(struct entry *entry)
+static bool next_entry(uintptr_t *entry)
 {
     sh_critical_enter();
     sh_lock_acquire(&sh_callback_lock);
@@ -165,20 +166,21 @@ static bool next_entry(struct entry *entry)
     return there;
 }
 
-static void run_entry(struct entry entry)
+static void run_entry(uintptr_t entry)
 {
-    if (!entry.object)
+    void *object = (void *)(entry & ~REASONS);
+    if (!object)
         return; /* freed meanwhile */
-    if (entry.weak)
-        gc_weakref_about_to_be_freed(entry.object);
+    if (entry & WEAK)
+        gc_weakref_about_to_be_freed(object);
     /* Until the program has set the type there is nothing to finalise. */
-    if (entry.final && *(void **)entry.object)
-        gc_finalise(entry.object);
+    if ((entry & FINAL) && *(void **)object)
+        gc_finalise(object);
 }
 
 bool sh_callback_run(void)
 {
-    struct entry entry = {NULL, false, false};
+    uintptr_t entry = 0;
     bool any = false;
     if (running)
         return false;

@@ -19,6 +19,7 @@
 #include "heaps/pace.h"
 #include "heaps/remote.h"
 #include "heaps/run.h"
+#include "heaps/sweep.h"
 #include "heaps/tables.h"
 #include "lib/check.h"
 #include "threads/gc_mutex.h"
@@ -185,6 +186,27 @@ static void *alloc_final(const struct sh_request *request)
     return NULL;
 }
 
+/* From the current span of a thread that is on its own cache, while no collection is due
+ * nor anything to be swept; it locks nothing. */
+static void *reload(enum sh_kind kind, size_t n_bytes)
+{
+    struct sh_cache *cache = sh_my_cache;
+    if (n_bytes > SH_SMALL_MAX || cache == &sh_empty_cache || sh_pace_due(n_bytes))
+        return NULL;
+    unsigned c = sh_size_class_of(n_bytes);
+    void *p = NULL;
+    sh_critical_enter();
+    sh_cache_enter(cache);
+    struct sh_span *current = cache->depots[kind][c].current;
+    if (current && !sh_span_sweep_due(current))
+        p = sh_cache_reload(cache, kind, c);
+    sh_cache_leave(cache);
+    sh_critical_leave();
+    if (p && kind == SH_KIND_SCAN)
+        clear_cell(p, sh_size_classes[c].size);
+    return p;
+}
+
 static SH_NOINLINE void *alloc_slow(size_t n_bytes, unsigned flags)
 {
     bool leaf = flags & GC_ALLOC_FLAG_LEAF;
@@ -197,7 +219,8 @@ static SH_NOINLINE void *alloc_slow(size_t n_bytes, unsigned flags)
         return NULL;
     if (flags & GC_ALLOC_FLAG_HAS_FINALISER)
         return alloc_final(&request);
-    return sh_heap_alloc(&request);
+    void *p = reload(request.kind, n_bytes);
+    return p ? p : sh_heap_alloc(&request);
 }
 
 SH_PUBLIC void *gc_alloc(size_t n_bytes, unsigned alloc_flags)
