@@ -106,13 +106,22 @@ static void prepare(void)
 
 /* ---- Roots ---- */
 
-/* The user's area that begins first of those that reach into [start, end), or NULL. */
-static struct sh_area *first_user_area(uintptr_t start, uintptr_t end)
+static bool contains(const struct sh_area *area, const void *start, const void *end)
+{
+    return area->start <= (uintptr_t)start && (uintptr_t)end <= area->end;
+}
+
+/*
+ * The user's area that begins first of those that reach into [at, end), or NULL. Not one
+ * that the whole root, from `start`, lies in: that is a cell or a stack in a cell.
+ */
+static struct sh_area *first_user_area(
+    const void *start, const void *at, const void *end)
 {
     struct sh_area *best = NULL;
     for (struct sh_area *area = sh_area_users(); area; area = area->user_next)
-        if (area->start < end && area->end > start &&
-            (!best || area->start < best->start))
+        if (area->start < (uintptr_t)end && area->end > (uintptr_t)at &&
+            !contains(area, start, end) && (!best || area->start < best->start))
             best = area;
     return best;
 }
@@ -122,14 +131,15 @@ static struct sh_area *first_user_area(uintptr_t start, uintptr_t end)
 static void mark_outside_areas(
     struct sh_marker *marker, const void *start, const void *end)
 {
+    const void *at = start;
     struct sh_area *area;
-    while ((area = first_user_area((uintptr_t)start, (uintptr_t)end))) {
-        sh_mark_range(marker, start, (const void *)area->start);
-        start = (const void *)area->end;
-        if (start >= end)
+    while ((area = first_user_area(start, at, end))) {
+        sh_mark_range(marker, at, (const void *)area->start);
+        at = (const void *)area->end;
+        if (at >= end)
             return;
     }
-    sh_mark_range(marker, start, end);
+    sh_mark_range(marker, at, end);
 }
 
 static void mark_range(void *context, const void *start, const void *end)

@@ -403,6 +403,39 @@ static void the_users_memory_stays_the_users(void **unused)
     in_child(keep_users);
 }
 
+/* ---- Roots in it ---- */
+
+struct box {
+    void *object;
+    uintptr_t hidden;
+};
+
+static void *fill_box(void *arg)
+{
+    struct box *box = arg;
+    box->object = gc_alloc(32, 0);
+    box->hidden = hide(box->object);
+    return NULL;
+}
+
+/* In malloc'd memory, which is a root wherever it lies. */
+static void hold_in_malloced(void *unused)
+{
+    size_t bytes = 256 * KIB;
+    char *start = begin(bytes);
+    struct box *box = sh_malloc(sizeof *box);
+    MUST(inside(box, start, bytes));
+    in_thread(fill_box, box);
+    clear_stack();
+    gc_collect();
+    MUST(gc_nbytes(reveal(box->hidden)) == 32);
+}
+
+static void malloced_memory_in_it_is_a_root(void **unused)
+{
+    in_child(hold_in_malloced);
+}
+
 static void start_on_nothing(void *unused)
 {
     max_new_split = (size_t)1 << 40;
@@ -433,6 +466,7 @@ int main(void)
         cmocka_unit_test(the_heap_grows_by_the_rule),
         cmocka_unit_test(what_is_empty_is_given_back),
         cmocka_unit_test(the_users_memory_stays_the_users),
+        cmocka_unit_test(malloced_memory_in_it_is_a_root),
         cmocka_unit_test(both_ways_to_begin_on_mmap_work),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
