@@ -12,7 +12,7 @@ import sys
 def main():
     root = pathlib.Path(sys.argv[1])
     missing = []
-    for folder in ("lib", "threads", "heaps", "tests"):
+    for folder in ("lib", "threads", "heaps", "tests", "tests/harness"):
         named = re.findall(r"'([\w.]+)'", (root / folder / "meson.build").read_text())
         for path in sorted((root / folder).glob("*.c")):
             # Meson picks os_<system>.c; tests are named without the .c.

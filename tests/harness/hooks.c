@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT */
+/* What the library calls of the program. See hooks.h. */
+#include "tests/harness/hooks.h"
+
+#include "tests/harness/backend.h"
+#include "tests/harness/fault.h"
+#include "tests/harness/object.h"
+#include "tests/harness/plant.h"
+#include "tests/harness/report.h"
+#include "tests/harness/shadow.h"
+
+static _Atomic bool closed, off;
+
+void hooks_off(void)
+{
+    sh_store_seq_cst(&off, true);
+}
+
+void hooks_close(void)
+{
+    sh_store_seq_cst(&closed, true);
+}
+
+/*
+ * What the callback is about: known, begun where the pointer says, and not held. NULL: in
+ * the child of a fork it may be what another thread was about to make.
+ */
+static struct entry *told_of(void *p, const char *what)
+{
+    struct entry *entry = shadow_find(p);
+    bool known = entry && entry_address(entry) == p;
+    if (!known && !ledger_misses_callbacks())
+        return NULL;
+    if (!known)
+        fail("callback", entry, "%s for %p, where no object begins", what, p);
+    if (entry_state(entry) == LIVE)
+        fail("callback", entry, "%s came for what is held", what);
+    return entry;
+}
+
+/* ---- Finalisers ---- */
+
+/* Where something is free to hold it: it lives, without a finaliser. */
+static bool bring_back(struct entry *entry, struct random *random)
+{
+    struct slot *slot = &shared_slots[random_below(random, SHARED_SLOTS)];
+    if (entry->in_graph || sh_load_relaxed(&closed) || !slot_try(slot))
+        return false;
+    uint64_t life = sh_load_relaxed(&entry->life);
+    bool done = !slot->object && life_state(life) == DROPPED;
+    if (done) {
+        slot->object = entry_address(entry);
+        done = entry_try_state(entry, life, LIVE);
+        if (!done)
+            slot->object = NULL;
+    }
+    slot_leave(slot);
+    return done;
+}
+
+/* Finalisers may use the heap, and collect. */
+static void use_heap(struct random *random)
+{
+    void *p = backend->gc_alloc(1 + random_below(random, 300), 0);
+    if (random_once_in(random, 64))
+        collect();
+    if (p)
+        backend->gc_free(p);
+}
+
+static void verify_links(struct entry *entry)
+{
+    for (unsigned i = 0; i < entry->links; i++)
+        if (entry->link[i])
+            object_verify(ledger_entry(entry->link[i]));
+}
+
+static void finalise(void *p)
+{
+    if (sh_load_relaxed(&off))
+        return;
+    struct entry *entry = told_of(p, "a finaliser");
+    if (!entry)
+        return;
+    struct random random = random_of(entry_serial(entry), 0, 0);
+    bool first = entry_take_pending(entry, PENDING_FINALISER);
+    if (!ledger_misses_callbacks())
+        return; /* another thread may have been about to change it */
+    if (!first)
+        fail("callback", entry, "a finaliser came twice");
+    object_verify(entry);
+    verify_links(entry);
+    sh_add_relaxed(&counts.finalised, (uint64_t)1);
+    if (random_once_in(&random, 8) && bring_back(entry, &random)) {
+        sh_add_relaxed(&counts.resurrected, (uint64_t)1);
+        sh_add_relaxed(&counts.live_objects, (size_t)1);
+        sh_add_relaxed(&counts.live_bytes, entry->usable);
+    } else if (random_once_in(&random, 8)) {
+        use_heap(&random);
+    }
+    if (plant_now(PLANT_TWO_FINALISERS))
+        finalise(p);
+}
+
+const struct gc_type hooks_type = {.finalise = finalise};
+
+/* ---- Weak references ---- */
+
+void hooks_mark_weak(void *p)
+{
+    fault_hold();
+    gc_weakref_mark(p);
+    fault_release();
+}
+
+GC_PUBLIC void gc_weakref_about_to_be_freed(void *p)
+{
+    if (sh_load_relaxed(&off))
+        return;
+    struct entry *entry = told_of(p, "a weak reference's hook");
+    if (!entry)
+        return;
+    if (!entry_take_pending(entry, PENDING_WEAK) && ledger_misses_callbacks())
+        fail("callback", entry,
+            "a weak reference's hook came twice, or for an unmarked one");
+    sh_add_relaxed(&counts.weak, (uint64_t)1);
+}
+
+/* ---- Collecting ---- */
+
+/* In place of the library's; allocation calls it too. */
+GC_PUBLIC void gc_collect(void)
+{
+    gc_collect_start();
+    places_name_roots();
+    gc_collect_end();
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the library calls of the program: finalisers, the hooks of weak references, and
+ * gc_collect, which is the harness's own and names roots of its own.
+ */
+#ifndef SH_HARNESS_HOOKS_H
+#define SH_HARNESS_HOOKS_H
+
+#include <stdbool.h>
+
+#include <splitheap/gc.h>
+
+/* What the first word of an object with a finaliser points to. */
+extern const struct gc_type hooks_type;
+
+/* gc_weakref_mark, which has no way to fail: without injected faults. */
+void hooks_mark_weak(void *p);
+
+/* Callbacks do nothing: in a child that has no ledger. */
+void hooks_off(void);
+
+/* From here on finalisers bring nothing back, so that the end comes. */
+void hooks_close(void);
+
+#endif /* SH_HARNESS_HOOKS_H */
