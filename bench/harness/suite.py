@@ -74,12 +74,15 @@ class Suite:
         return usages
 
     def show(self, usages):
-        """The seconds, each below its column; of columns of its own, in turn."""
-        known = [column.name for column in self.columns if column.name in usages]
-        names = [column.name for column in self.columns] if known else list(usages)
-        for name in names + [""] * (len(self.columns) - len(names)):
-            seconds = usages[name].seconds if name in usages else None
-            self.progress.cell("%.2f" % seconds if seconds is not None else "-")
+        """The seconds below their columns; a workload's own columns with their names."""
+        names = [column.name for column in self.columns]
+        if not set(usages) & set(names):
+            cells = ["%s: %.2f" % (name, usage.seconds) for name, usage in usages.items()]
+        else:
+            seconds = [usages[name].seconds if name in usages else None for name in names]
+            cells = ["-" if one is None else "%.2f" % one for one in seconds]
+        for cell in cells + [""] * (len(names) - len(cells)):
+            self.progress.cell(cell)
 
     def one(self, workload, column, samples):
         path = samples(column) if samples else None
