@@ -62,6 +62,7 @@ enum { NONE, STARTING, AWAKE, ASLEEP, ENDING };
 
 _Atomic bool sh_background_wanted;
 
+static struct sh_os_helper thread;
 static _Atomic uint32_t state;
 static _Atomic uint64_t retry; /* not to be tried before */
 static _Atomic bool delicate;  /* the child of a fork with other threads */
@@ -200,7 +201,7 @@ void sh_background_start(bool freeing)
         return;
     sh_store_relaxed(&was_alone, alone());
     int saved = errno;
-    int error = sh_os_helper_start(run);
+    int error = sh_os_helper_start(&thread, run);
     errno = saved;
     if (error)
         sh_store_relaxed(&retry, sh_purge_clock() + RETRY_NS);
@@ -214,7 +215,7 @@ void sh_background_end(void)
         return;
     sh_store_seq_cst(&state, ENDING);
     sh_os_wake(&state, 1);
-    sh_os_helper_join();
+    sh_os_helper_join(&thread);
     sh_store_seq_cst(&state, NONE);
 }
 

@@ -9,7 +9,7 @@ static uint32_t count_unmarked(const struct sh_span *span)
 {
     uint32_t count = 0;
     for (uint32_t w = 0; w < span->touched; w++)
-        count += sh_popcount64(~span->marks[w]);
+        count += sh_popcount64(~sh_span_marked(span, w));
     return count;
 }
 
@@ -19,7 +19,7 @@ static bool is_kept(struct sh_span *span)
 {
     uint64_t kept = 0;
     for (uint32_t w = 0; w < span->touched; w++)
-        kept |= (sh_span_word(span, w, SH_CELL_LIVE) & span->marks[w]) |
+        kept |= (sh_span_word(span, w, SH_CELL_LIVE) & sh_span_marked(span, w)) |
                 sh_span_word(span, w, SH_CELL_HELD);
     return kept != 0;
 }

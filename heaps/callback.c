@@ -4,6 +4,7 @@
 
 #include <splitheap/gc.h>
 
+#include "heaps/mark_team.h"
 #include "heaps/run.h"
 #include "heaps/tables.h"
 #include "lib/meta.h"
@@ -102,7 +103,7 @@ static void gather_word(struct sh_span *span, uint32_t w)
     uint64_t final = sh_table_word(&span->final_bits, w);
     uint64_t weak = sh_table_word(&span->weak_bits, w);
     uint64_t dead =
-        (final | weak) & sh_span_word(span, w, SH_CELL_LIVE) & ~span->marks[w];
+        (final | weak) & sh_span_word(span, w, SH_CELL_LIVE) & ~sh_span_marked(span, w);
     for (; dead; dead &= dead - 1) {
         uint64_t bit = dead & -dead;
         uintptr_t reasons = (final & bit ? FINAL : 0) | (weak & bit ? WEAK : 0);
@@ -111,14 +112,14 @@ static void gather_word(struct sh_span *span, uint32_t w)
 }
 
 /* What could not be queued keeps its bits and has to live on. */
-static void mark_left_over(struct sh_marker *marker, struct sh_span *span, uint32_t w)
+static void mark_left_over(struct sh_span *span, uint32_t w)
 {
     uint64_t left =
         sh_table_word(&span->final_bits, w) | sh_table_word(&span->weak_bits, w);
-    left &= sh_span_word(span, w, SH_CELL_LIVE) & ~span->marks[w];
+    left &= sh_span_word(span, w, SH_CELL_LIVE) & ~sh_span_marked(span, w);
     for (; left; left &= left - 1) {
         uintptr_t start = sh_span_cell(span, w * 64 + sh_ctz64(left));
-        sh_mark_range(marker, &start, &start + 1);
+        sh_mark_root_now(&start, &start + 1);
     }
 }
 
@@ -128,30 +129,30 @@ static bool has_tables(struct sh_span *span)
            (sh_load_acquire(&span->final_bits) || sh_load_acquire(&span->weak_bits));
 }
 
-static void gather_dead(struct sh_marker *marker)
+static void gather_dead(void)
 {
     struct sh_span *span;
     for (span = sh_span_first(); span; span = span->all_next)
         for (uint32_t w = 0; has_tables(span) && w < span->touched; w++)
             gather_word(span, w);
-    sh_callback_mark_queued(marker);
+    sh_callback_add_queued();
+    sh_mark_complete();
     for (span = sh_span_first(); span; span = span->all_next)
         for (uint32_t w = 0; has_tables(span) && w < span->touched; w++)
-            mark_left_over(marker, span, w);
-    sh_mark_drain(marker);
+            mark_left_over(span, w);
+    sh_mark_complete();
 }
 
-void sh_callback_gather(struct sh_marker *marker)
+void sh_callback_gather(void)
 {
     if (sh_load_relaxed(&sh_span_tables))
-        gather_dead(marker);
+        gather_dead();
 }
 
-void sh_callback_mark_queued(struct sh_marker *marker)
+void sh_callback_add_queued(void)
 {
     for (struct chunk *chunk = first; chunk; chunk = chunk->next)
-        sh_mark_range(marker, chunk->entries + chunk->from, chunk->entries + chunk->to);
-    sh_mark_drain(marker);
+        sh_mark_root_now(chunk->entries + chunk->from, chunk->entries + chunk->to);
 }
 
 /* ---- Running ---- */

@@ -15,16 +15,15 @@
 
 #include <stdbool.h>
 
-#include "heaps/mark.h"
 #include "lib/lock.h"
 
 extern struct sh_lock sh_callback_lock;
 
 /* World stopped, marking done: queues what died and marks from it. */
-void sh_callback_gather(struct sh_marker *marker);
+void sh_callback_gather(void);
 
 /* World stopped: the objects queued are roots. */
-void sh_callback_mark_queued(struct sh_marker *marker);
+void sh_callback_add_queued(void);
 
 /* The object is being freed: it has no callbacks any more. In a critical section. */
 void sh_callback_forget(const void *object);

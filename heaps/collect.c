@@ -17,7 +17,7 @@
 #include "heaps/event.h"
 #include "heaps/heap.h"
 #include "heaps/limit.h"
-#include "heaps/mark.h"
+#include "heaps/mark_team.h"
 #include "heaps/memcheck.h"
 #include "heaps/pace.h"
 #include "heaps/remote.h"
@@ -31,7 +31,6 @@
 #define SWEEP_ALL_ROUNDS 64 /* of finalisers that make objects with finalisers */
 
 static struct {
-    struct sh_marker marker;
     struct sh_span *dead; /* wholly dead spans, by `next` */
 } collection;
 
@@ -45,6 +44,7 @@ void sh_collect_init(void)
 {
     sh_roots_exclude(&collection, &collection + 1);
     sh_event_init();
+    sh_mark_init();
 }
 
 /* ---- Preparing ---- */
@@ -54,16 +54,6 @@ static void each_cache(void (*visit)(struct sh_cache *cache))
     visit(&sh_shared_cache);
     for (struct sh_cache *cache = sh_cache_first(); cache; cache = cache->next)
         visit(cache);
-}
-
-/* The bounds go straight where no root is looked for: they are cells' addresses. */
-static void find_bounds(struct sh_marker *marker)
-{
-    for (struct sh_area *area = sh_area_first(); area; area = area->next) {
-        if (marker->high == 0 || area->start < marker->low)
-            marker->low = area->start;
-        marker->high = sh_max(marker->high, area->end);
-    }
 }
 
 /*
@@ -94,11 +84,7 @@ static void prepare(void)
     sh_event_stopped(cause);
     lock_heap();
     each_cache(sh_pace_flush);
-    for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
-        if (sh_span_collected(span))
-            sh_span_prepare(span);
-    sh_marker_init(&collection.marker);
-    find_bounds(&collection.marker);
+    sh_mark_begin();
     unlock_heap();
     collection.dead = NULL;
     sh_event_marking(sh_pace_taken_bytes());
@@ -106,83 +92,33 @@ static void prepare(void)
 
 /* ---- Roots ---- */
 
-static bool contains(const struct sh_area *area, const void *start, const void *end)
+/* What stays as it is until the world resumes. */
+static void add_root(void *unused, const void *start, const void *end)
 {
-    return area->start <= (uintptr_t)start && (uintptr_t)end <= area->end;
-}
-
-/*
- * The user's area that begins first of those that reach into [at, end), or NULL. Not one
- * that the whole root, from `start`, lies in: that is a cell or a stack in a cell.
- */
-static struct sh_area *first_user_area(
-    const void *start, const void *at, const void *end)
-{
-    struct sh_area *best = NULL;
-    for (struct sh_area *area = sh_area_users(); area; area = area->user_next)
-        if (area->start < (uintptr_t)end && area->end > (uintptr_t)at &&
-            !contains(area, start, end) && (!best || area->start < best->start))
-            best = area;
-    return best;
-}
-
-/* A user's area may lie in a data segment, or in memory of another area: it is no root
- * for that. */
-static void mark_outside_areas(
-    struct sh_marker *marker, const void *start, const void *end)
-{
-    const void *at = start;
-    struct sh_area *area;
-    while ((area = first_user_area(start, at, end))) {
-        sh_mark_range(marker, at, (const void *)area->start);
-        at = (const void *)area->end;
-        if (at >= end)
-            return;
-    }
-    sh_mark_range(marker, at, end);
-}
-
-static void mark_range(void *context, const void *start, const void *end)
-{
+    (void)unused;
     sh_event_roots((uintptr_t)end - (uintptr_t)start);
-    mark_outside_areas(context, start, end);
-    sh_mark_drain(context);
+    if (sh_mark_add_root(start, end))
+        return;
+    lock_heap();
+    sh_mark_root_now(start, end);
+    unlock_heap();
 }
 
-static void mark_live_cells(struct sh_marker *marker, struct sh_span *span)
+static void mark_root(void *unused, const void *start, const void *end)
 {
-    for (uint32_t w = 0; w < span->touched; w++) {
-        uint64_t live = sh_span_word(span, w, SH_CELL_LIVE);
-        sh_event_roots(sh_popcount64(live) * span->cell_size);
-        for (; live; live &= live - 1) {
-            const char *start =
-                (const char *)sh_span_cell(span, w * 64 + sh_ctz64(live));
-            mark_outside_areas(marker, start, start + span->cell_size);
-        }
-    }
-    sh_mark_drain(marker);
+    (void)unused;
+    sh_event_roots((uintptr_t)end - (uintptr_t)start);
+    sh_mark_root_now(start, end);
 }
 
-/* All malloc'd memory is a root. */
-static void mark_explicit(struct sh_marker *marker)
+static void mark(void)
 {
-    for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
-        if (span->kind == SH_KIND_EXPLICIT)
-            mark_live_cells(marker, span);
-}
-
-/* Roots that belong to threads and loaded objects. */
-static void mark_outer_roots(struct sh_marker *marker)
-{
-    sh_scan_self(mark_range, marker);
-    sh_scan_static_roots(mark_range, marker);
-}
-
-/* Roots in the heap itself. */
-static void mark_inner_roots(struct sh_marker *marker)
-{
-    mark_explicit(marker);
-    sh_callback_mark_queued(marker);
+    /* At once: the collector's own stack changes as it goes on. */
+    sh_scan_self(mark_root, NULL);
+    sh_mark_add_explicit();
+    sh_callback_add_queued();
+    sh_mark_complete();
+    sh_callback_gather();
 }
 
 /* ---- Freeing ---- */
@@ -206,8 +142,8 @@ static void end_epoch(void)
     sh_add_relaxed(&sh_epoch, 1u);
     sh_event.marked_objects = burial.objects;
     sh_event.marked_bytes = burial.bytes;
+    sh_event.markers = sh_mark_end();
     sh_pace_collected(&sh_event, room_left(&burial));
-    sh_marker_finish(&collection.marker);
 }
 
 /* ---- The phases ---- */
@@ -217,6 +153,8 @@ void sh_collect_start(void)
     sh_heap_init();
     struct sh_thread *self = sh_thread_enter();
     sh_event_begin(cause);
+    if (self && !self->lock_depth && cause != GC_CAUSE_MEMORY)
+        sh_mark_prepare_helpers();
     if (!self || self->lock_depth ||
         !sh_world_stop_to_collect(cause != GC_CAUSE_PACING)) {
         ignored++;
@@ -225,13 +163,16 @@ void sh_collect_start(void)
     sh_cache_select(self);
     prepare();
     sh_memcheck_scan_begin();
-    sh_scan_stopped_threads(mark_range, &collection.marker);
+    sh_scan_stopped_threads(add_root, NULL);
 }
 
 void sh_collect_root(void **words, size_t count)
 {
-    if (!ignored)
-        mark_range(&collection.marker, words, words + count);
+    if (ignored)
+        return;
+    lock_heap();
+    sh_mark_root_now(words, words + count);
+    unlock_heap();
 }
 
 /* Lets the threads go on, and gives back the condemned spans. */
@@ -255,10 +196,10 @@ void sh_collect_end(void)
         ignored--;
         return;
     }
-    mark_outer_roots(&collection.marker);
+    sh_scan_static_roots(add_root, NULL);
     lock_heap();
-    mark_inner_roots(&collection.marker);
-    sh_callback_gather(&collection.marker);
+    sh_mark_map();
+    mark();
     sh_memcheck_scan_end(&collection, sizeof collection);
     end_epoch();
     unlock_heap();
@@ -306,9 +247,11 @@ static void collect_without_roots(bool gather)
     prepare();
     lock_heap();
     sh_memcheck_scan_begin();
-    sh_callback_mark_queued(&collection.marker);
+    sh_mark_map();
+    sh_callback_add_queued();
+    sh_mark_complete();
     if (gather)
-        sh_callback_gather(&collection.marker);
+        sh_callback_gather();
     sh_memcheck_scan_end(&collection, sizeof collection);
     end_epoch();
     unlock_heap();

@@ -8,6 +8,7 @@
 #include "heaps/limit.h"
 #include "heaps/purge.h"
 #include "heaps/run.h"
+#include "threads/gang.h"
 
 void sh_heap_fork_prepare(void)
 {
@@ -38,6 +39,7 @@ void sh_heap_fork_child(bool others)
     sh_lock_reset(&sh_callback_lock);
     sh_lock_reset(&sh_shared_lock);
     sh_background_fork_child(others);
+    sh_gang_fork_child(others);
     sh_purge_fork_child();
     recount_limit();
     sh_cache_fork_child(sh_tls.self ? sh_tls.self->cache : NULL);

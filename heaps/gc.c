@@ -15,6 +15,7 @@
 #include "heaps/deferred.h"
 #include "heaps/heap.h"
 #include "heaps/limit.h"
+#include "heaps/mark_team.h"
 #include "heaps/misuse.h"
 #include "heaps/pace.h"
 #include "heaps/remote.h"
@@ -131,6 +132,12 @@ SH_PUBLIC bool gc_set_auto_collect(bool on)
 SH_PUBLIC size_t gc_set_threshold(size_t n_bytes)
 {
     return sh_pace_set_threshold(n_bytes);
+}
+
+SH_PUBLIC unsigned gc_set_markers(unsigned markers)
+{
+    sh_heap_init();
+    return sh_mark_set_markers(markers);
 }
 
 SH_PUBLIC size_t gc_set_max_heap(size_t bytes)

@@ -34,6 +34,7 @@
 #include "heaps/tables.h"
 #include "lib/check.h"
 #include "lib/options.h"
+#include "threads/gang.h"
 #include "threads/registry.h"
 #include "threads/static_roots.h"
 
@@ -65,11 +66,18 @@ static bool holds(uintptr_t address)
     return span && span->state != SH_SPAN_FREE && span->kind != SH_KIND_LEAF;
 }
 
+/* The threads of our own. */
+static void end_helpers(void)
+{
+    sh_background_end();
+    sh_gang_end();
+}
+
 static const struct sh_thread_hooks hooks = {
     .leaving = sh_deferred_free,
     .ending = thread_ending,
     .ended = thread_ended,
-    .none_left = sh_background_end,
+    .none_left = end_helpers,
     .fork_prepare = sh_heap_fork_prepare,
     .fork_parent = sh_heap_fork_parent,
     .fork_child = sh_heap_fork_child,

@@ -45,11 +45,10 @@ static bool huge_link(struct sh_span *span, struct sh_area *area)
 
 static void huge_setup(struct sh_span *span, struct sh_area *area, uint8_t kind)
 {
-    sh_span_setup(span, area->start, area->end - area->start, 1);
+    sh_span_setup(span, area->start, area->end - area->start, 1, kind);
     span->area = area;
     span->pages = sh_area_pages(area);
     span->zeroed = true;
-    span->kind = kind;
     span->state = SH_SPAN_HUGE;
 }
 
@@ -58,7 +57,7 @@ static struct sh_span *map(size_t bytes, size_t align, uint8_t kind)
     align = sh_max(align, SH_SLOT_BYTES);
     uintptr_t start = (uintptr_t)sh_os_map(bytes, align);
     struct sh_area *area = start ? sh_area_new(start, start + bytes) : NULL;
-    struct sh_span *span = area ? sh_span_new(1) : NULL;
+    struct sh_span *span = area ? sh_span_new(1, kind) : NULL;
     if (span) {
         area->huge = true;
         huge_setup(span, area, kind);

@@ -4,94 +4,195 @@
 
 #include <string.h>
 
+#include "heaps/mark_map.h"
 #include "heaps/page_map.h"
-#include "heaps/run.h"
-#include "lib/meta.h"
 
-#define SEGMENT_BYTES ((size_t)64 << 10)
-#define SEGMENT_ITEMS ((SEGMENT_BYTES - 64) / sizeof(struct sh_mark_item))
-#define PIECE_BYTES ((size_t)32 << 10) /* scanned at once of a large object */
+#define ITEM_LEAF ((sh_mark_item)1 << 63)
+#define ITEM_GRANULES ((sh_mark_item)0xfff)
+#define LINE 64
 
-struct sh_mark_segment {
-    struct sh_mark_segment *below;
-    SH_ALIGNED(64) struct sh_mark_item items[SEGMENT_ITEMS];
-};
+/* ---- Items ---- */
 
-void sh_marker_init(struct sh_marker *marker)
+SH_INLINE sh_mark_item item_of(uintptr_t start, uint32_t granules, bool leaf)
 {
-    memset(marker, 0, sizeof *marker);
+    return (sh_mark_item)start << 8 | granules | (leaf ? ITEM_LEAF : 0);
 }
+
+SH_INLINE uintptr_t item_start(sh_mark_item item)
+{
+    return (item & ~ITEM_LEAF) >> 12 << 4;
+}
+
+SH_INLINE size_t item_bytes(sh_mark_item item)
+{
+    return (item & ITEM_GRANULES) * SH_GRANULE;
+}
+
+/* ---- The stack ---- */
 
 static bool push_segment(struct sh_marker *marker)
 {
-    struct sh_mark_segment *segment = sh_meta_alloc(sizeof *segment);
+    struct sh_mark_segment *segment = sh_mark_segment_new();
     if (!segment)
         return false;
-    segment->below = marker->segment;
+    segment->next = marker->segment;
     marker->segment = segment;
-    marker->top = 0;
     return true;
 }
 
 static void pop_segment(struct sh_marker *marker)
 {
     struct sh_mark_segment *segment = marker->segment;
-    marker->segment = segment->below;
-    marker->top = marker->segment ? SEGMENT_ITEMS : 0;
-    sh_meta_free(segment, sizeof *segment);
+    marker->segment = segment->next;
+    sh_mark_segment_delete(segment);
 }
 
-SH_INLINE void push(struct sh_marker *marker, uintptr_t start, size_t bytes)
+SH_INLINE void push(struct sh_marker *marker, sh_mark_item item)
 {
-    if (SH_UNLIKELY(!marker->segment || marker->top == SEGMENT_ITEMS)) {
+    struct sh_mark_segment *segment = marker->segment;
+    if (SH_UNLIKELY(!segment || segment->count == SH_MARK_SEGMENT_ITEMS)) {
         if (!push_segment(marker)) {
             marker->overflowed = true;
             return;
         }
+        segment = marker->segment;
     }
-    marker->segment->items[marker->top++] = (struct sh_mark_item){start, bytes};
+    segment->items[segment->count++] = item;
 }
 
-/* False: the stack is empty. */
-SH_INLINE bool pop(struct sh_marker *marker, struct sh_mark_item *item)
+/* False: the stack is empty. Its last segment stays, for there will soon be more. */
+SH_INLINE bool pop(struct sh_marker *marker, sh_mark_item *item)
 {
-    if (SH_UNLIKELY(marker->top == 0)) {
-        if (!marker->segment)
+    if (SH_UNLIKELY(!marker->segment))
+        return false;
+    while (SH_UNLIKELY(marker->segment->count == 0)) {
+        if (!marker->segment->next)
             return false;
         pop_segment(marker);
-        if (!marker->segment)
-            return false;
     }
-    *item = marker->segment->items[--marker->top];
+    *item = marker->segment->items[--marker->segment->count];
     return true;
 }
 
-/* Marks the cell that the word points into, if it does: what is not live has its mark
- * already. */
-SH_NO_SANITIZE
-SH_INLINE void mark_word(struct sh_marker *marker, uintptr_t word)
+static bool is_empty(const struct sh_marker *marker)
 {
-    if (word - marker->low >= marker->high - marker->low)
+    return !marker->segment || (!marker->segment->count && !marker->segment->next);
+}
+
+void sh_mark_adopt(struct sh_marker *marker, struct sh_mark_segment *segment)
+{
+    segment->next = marker->segment;
+    marker->segment = segment;
+}
+
+/* The segment below the top; or else the older half of the top. */
+static SH_NOINLINE void share(struct sh_marker *marker)
+{
+    struct sh_mark_segment *top = marker->segment, *given;
+    if (!top)
         return;
+    if (top->next) {
+        given = top->next;
+        top->next = given->next;
+    } else {
+        size_t half = top->count / 2;
+        if (!half || !(given = sh_mark_segment_new()))
+            return;
+        memcpy(given->items, top->items, half * sizeof *given->items);
+        given->count = half;
+        top->count -= half;
+        memmove(top->items, top->items + half, top->count * sizeof *top->items);
+    }
+    sh_mark_pool_put(given);
+}
+
+/* ---- Finding and marking ---- */
+
+static void push_large(struct sh_marker *marker, uintptr_t start, bool leaf)
+{
+    struct sh_span *span = sh_page_map_lookup(start);
+    if (!leaf && !sh_mark_pool_add_range(start, start + span->cell_size))
+        marker->overflowed = true;
+}
+
+/* Marks what was found, unless it is marked: what is not live has its mark already. */
+SH_INLINE void settle(struct sh_marker *marker, struct sh_mark_found found)
+{
+    if (sh_load_relaxed(found.mark))
+        return;
+    sh_store_relaxed(found.mark, (uint8_t)1);
+    if (SH_UNLIKELY(!(found.item & ITEM_GRANULES)))
+        push_large(marker, item_start(found.item), found.item & ITEM_LEAF);
+    else if (!(found.item & ITEM_LEAF))
+        push(marker, found.item);
+}
+
+/* Puts the cell among those found, and settles the one that has been there longest. */
+SH_INLINE void find(struct sh_marker *marker, _Atomic uint8_t *mark, sh_mark_item item)
+{
+    unsigned at = marker->found_at++ % SH_MARK_FOUND;
+    struct sh_mark_found oldest = marker->found[at];
+    __builtin_prefetch((const void *)(uintptr_t)mark);
+    marker->found[at].mark = mark;
+    marker->found[at].item = item;
+    settle(marker, oldest);
+}
+
+static _Atomic uint8_t marked = 1;
+
+static void forget_found(struct sh_marker *marker)
+{
+    for (unsigned i = 0; i < SH_MARK_FOUND; i++)
+        marker->found[i].mark = &marked;
+}
+
+static void settle_found(struct sh_marker *marker)
+{
+    for (unsigned i = 0; i < SH_MARK_FOUND; i++) {
+        struct sh_mark_found found = marker->found[i];
+        marker->found[i].mark = &marked;
+        settle(marker, found);
+    }
+}
+
+/* By the page map and the span's header. */
+SH_NO_SANITIZE
+static SH_NOINLINE void find_slowly(struct sh_marker *marker, uintptr_t word)
+{
     struct sh_span *span = sh_page_map_lookup(word);
     if (!span || span->kind == SH_KIND_EXPLICIT)
         return;
     uint32_t cell = sh_span_cell_of(span, word);
-    uint32_t w = cell / 64;
-    uint64_t bit = sh_cell_bit(cell);
-    if (span->marks[w] & bit)
+    size_t granules = span->state == SH_SPAN_SMALL ? span->cell_size / SH_GRANULE : 0;
+    find(marker, &span->marks[cell],
+        item_of(
+            sh_span_cell(span, cell), (uint32_t)granules, span->kind == SH_KIND_LEAF));
+}
+
+SH_NO_SANITIZE
+SH_INLINE void look_at_word(struct sh_marker *marker, uintptr_t word)
+{
+    if (word - marker->low >= marker->extent)
         return;
-    span->marks[w] |= bit;
-    marker->live_bytes += span->cell_size;
-    if (span->kind != SH_KIND_LEAF)
-        push(marker, sh_span_cell(span, cell), span->cell_size);
+    const struct sh_mark_slot *slot = sh_mark_map_lookup(word);
+    if (SH_UNLIKELY(!slot || slot->how == SH_SLOT_ASK)) {
+        find_slowly(marker, word);
+        return;
+    }
+    if (slot->how == SH_SLOT_NONE)
+        return;
+    bool exact;
+    uint32_t cell = sh_divide(word - slot->base, slot->reciprocal, &exact);
+    uintptr_t start = slot->base + (uintptr_t)cell * slot->granules * SH_GRANULE;
+    find(marker, &slot->marks[cell],
+        item_of(start, slot->granules, slot->how == SH_SLOT_LEAF));
 }
 
 SH_NO_SANITIZE
 static void scan_words(struct sh_marker *marker, uintptr_t start, uintptr_t end)
 {
     for (uintptr_t at = start; at < end; at += sizeof(uintptr_t))
-        mark_word(marker, *(const volatile uintptr_t *)at);
+        look_at_word(marker, *(const volatile uintptr_t *)at);
 }
 
 void sh_mark_range(struct sh_marker *marker, const void *start, const void *end)
@@ -102,65 +203,60 @@ void sh_mark_range(struct sh_marker *marker, const void *start, const void *end)
         scan_words(marker, from, to);
 }
 
-/* A large object's rest goes back on the stack, where others could take it. */
-static void scan_item(struct sh_marker *marker, struct sh_mark_item item)
+void sh_mark_range_slowly(struct sh_marker *marker, const void *start, const void *end)
 {
-    if (SH_UNLIKELY(item.bytes > PIECE_BYTES)) {
-        push(marker, item.start + PIECE_BYTES, item.bytes - PIECE_BYTES);
-        item.bytes = PIECE_BYTES;
-    }
-    scan_words(marker, item.start, item.start + item.bytes);
+    uintptr_t at = sh_round_up((uintptr_t)start, sizeof(uintptr_t));
+    for (; at + sizeof(uintptr_t) <= (uintptr_t)end; at += sizeof(uintptr_t))
+        find_slowly(marker, *(const volatile uintptr_t *)at);
+    settle_found(marker);
 }
 
-/* Puts an item in the queue and takes out the one that has been there longest. */
-SH_INLINE struct sh_mark_item exchange(
-    struct sh_marker *marker, struct sh_mark_item item)
+/* ---- Draining ---- */
+
+SH_INLINE void get_ready(struct sh_marker *marker, sh_mark_item item)
 {
-    unsigned at = marker->queue_at++ % SH_MARK_QUEUE;
-    struct sh_mark_item oldest = marker->queue[at];
-    marker->queue[at] = item;
-    return oldest;
+    uintptr_t start = item_start(item);
+    __builtin_prefetch((const void *)start);
+    __builtin_prefetch((const void *)(start + sh_min(item_bytes(item), LINE) - 1));
+    marker->ready[marker->ready_to++ % SH_MARK_READY] = item;
 }
 
-/* Until as many empty items went into the queue as it holds, and one more found nothing
- * that the last item out of it had pushed. */
-static void drain_stack(struct sh_marker *marker)
+static void fill_ready(struct sh_marker *marker)
 {
-    struct sh_mark_item item;
-    for (unsigned empty = 0; empty <= SH_MARK_QUEUE;) {
-        if (pop(marker, &item)) {
-            __builtin_prefetch((const void *)item.start);
-            empty = 0;
-        } else {
-            item = (struct sh_mark_item){0, 0};
-            empty++;
-        }
-        scan_item(marker, exchange(marker, item));
-    }
-}
-
-/* Scans all marked cells of the span again: their fields may not have been. */
-static void rescan_span(struct sh_marker *marker, struct sh_span *span)
-{
-    if (span->kind != SH_KIND_SCAN)
-        return;
-    for (uint32_t w = 0; w < span->touched; w++) {
-        uint64_t cells = span->marks[w] & sh_span_word(span, w, SH_CELL_LIVE);
-        for (; cells; cells &= cells - 1) {
-            uintptr_t start = sh_span_cell(span, w * 64 + sh_ctz64(cells));
-            scan_words(marker, start, start + span->cell_size);
-        }
-    }
+    sh_mark_item item;
+    while (marker->ready_to - marker->ready_from < SH_MARK_READY && pop(marker, &item))
+        get_ready(marker, item);
 }
 
 void sh_mark_drain(struct sh_marker *marker)
 {
-    drain_stack(marker);
-    while (SH_UNLIKELY(marker->overflowed)) {
-        marker->overflowed = false;
-        for (struct sh_span *span = sh_span_first(); span; span = span->all_next) {
-            rescan_span(marker, span);
-            drain_stack(marker);
+    for (;;) {
+        if (SH_UNLIKELY(sh_load_relaxed(&sh_mark_wanted)))
+            share(marker);
+        if (marker->ready_to - marker->ready_from <= SH_MARK_READY / 2)
+            fill_ready(marker);
+        if (SH_UNLIKELY(marker->ready_from == marker->ready_to)) {
+            settle_found(marker);
+            if (is_empty(marker))
+                return;
+            continue;
+        }
+        sh_mark_item item = marker->ready[marker->ready_from++ % SH_MARK_READY];
+        uintptr_t start = item_start(item);
+        scan_words(marker, start, start + item_bytes(item));
+    }
+}
+
+void sh_mark_rescan(struct sh_marker *marker, struct sh_span *span)
+{
+    if (span->kind != SH_KIND_SCAN)
+        return;
+    for (uint32_t w = 0; w < span->touched; w++) {
+        uint64_t cells = sh_span_marked(span, w) & sh_span_word(span, w, SH_CELL_LIVE);
+        for (; cells; cells &= cells - 1) {
+            uintptr_t start = sh_span_cell(span, w * 64 + sh_ctz64(cells));
+            scan_words(marker, start, start + span->cell_size);
+            sh_mark_drain(marker);
         }
     }
 }
@@ -169,4 +265,17 @@ void sh_marker_finish(struct sh_marker *marker)
 {
     while (marker->segment)
         pop_segment(marker);
+}
+
+void sh_marker_init(struct sh_marker *marker, uintptr_t low, uintptr_t high)
+{
+    memset(marker, 0, sizeof *marker);
+    forget_found(marker);
+    sh_marker_bound(marker, low, high);
+}
+
+void sh_marker_bound(struct sh_marker *marker, uintptr_t low, uintptr_t high)
+{
+    marker->low = low;
+    marker->extent = high - low;
 }

@@ -1,59 +1,76 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Marking: which cells of collected kinds the roots reach.
+ * A marker: which cells of collected kinds the roots reach.
  *
  * Conservative: any word that points into a live cell, its interior included, keeps
- * it. A found cell is marked at once and, unless it is a leaf, put on the marker's
- * stack; between stack and scan it passes through a short queue, in which its first
- * cache line is on its way while others are scanned (Cher, Hosking, Vitek: software
- * prefetching for mark-sweep garbage collection, 2004).
+ * it. What a word leads to lies far apart, so it goes through two queues, in which the
+ * next line that is needed is on its way while others are worked on (Cher, Hosking,
+ * Vitek: software prefetching for mark-sweep garbage collection, 2004):
  *
- *      word --> page map --> mark bit --> stack --> prefetch queue --> scan its words
+ *      word --> mark map --> found --> mark --> stack --> ready --> scan its words
+ *                              (its mark)                   (its first lines)
  *
- * Nothing recurses. The stack is a chain of segments from metadata memory; a gang of
- * markers would hand segments round. Where none can be had, the cell stays marked but
- * unscanned, and the heap is walked for such cells until none is left (the seed's
- * gc_deal_with_stack_overflow). Large objects are scanned in pieces.
+ * Nothing recurses. The stack is a chain of segments from metadata memory. Large objects
+ * go to the pool (heaps/mark_pool.h) and are scanned in pieces; there, too, a marker that
+ * has more work than it needs leaves some of its stack for others, and looks for more
+ * when it has none. Where no memory can be had, the cell stays marked but unscanned, and
+ * the heap is walked for such cells until none is left (the seed's
+ * gc_deal_with_stack_overflow).
  *
- * The world is stopped; no locks.
+ * Marks are stored plainly: two markers that find a cell at the same time both scan it.
+ *
+ * The world is stopped; a marker is one thread's.
  */
 #ifndef SH_HEAPS_MARK_H
 #define SH_HEAPS_MARK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "heaps/mark_pool.h"
 #include "heaps/span.h"
 
-#define SH_MARK_QUEUE 32 /* cells on their way; a power of two */
-
-struct sh_mark_item {
-    uintptr_t start;
-    size_t bytes;
+enum {
+    SH_MARK_FOUND = 16, /* marks on their way; a power of two */
+    SH_MARK_READY = 64  /* cells on their way; a power of two */
 };
 
-struct sh_mark_segment;
+struct sh_mark_found {
+    _Atomic uint8_t *mark;
+    sh_mark_item item;
+};
 
 struct sh_marker {
-    uintptr_t low, high; /* no cell lies outside */
-    struct sh_mark_segment *segment;
-    size_t top; /* items in it */
-    struct sh_mark_item queue[SH_MARK_QUEUE];
-    unsigned queue_at;
+    uintptr_t low, extent;           /* no cell lies outside [low, low + extent) */
+    struct sh_mark_segment *segment; /* the stack's top; NULL: empty */
+    unsigned found_at, ready_from, ready_to;
     bool overflowed;
-    size_t live_bytes; /* marked so far */
+    struct sh_mark_found found[SH_MARK_FOUND];
+    sh_mark_item ready[SH_MARK_READY];
 };
 
-/* Begins with empty stacks and no bounds; the caller sets low and high. */
-void sh_marker_init(struct sh_marker *marker);
+/* Begins with empty stacks; no cell lies outside [low, high). */
+void sh_marker_init(struct sh_marker *marker, uintptr_t low, uintptr_t high);
+void sh_marker_bound(struct sh_marker *marker, uintptr_t low, uintptr_t high);
 
 /* Marks what the words in [start, end) point to, and puts it on the stack. */
 void sh_mark_range(struct sh_marker *marker, const void *start, const void *end);
 
-/* Scans until the stack is empty. */
+/* The same without the bounds and the mark map; what is found is marked on return. */
+void sh_mark_range_slowly(struct sh_marker *marker, const void *start, const void *end);
+
+/* Scans until the stack is empty, leaving work for others where they want some. */
 void sh_mark_drain(struct sh_marker *marker);
 
-/* Gives the segments back. */
+/* Puts all marked cells of the span on the stack again: their fields may not have been
+ * scanned. */
+void sh_mark_rescan(struct sh_marker *marker, struct sh_span *span);
+
+/* Takes the items of a segment over. */
+void sh_mark_adopt(struct sh_marker *marker, struct sh_mark_segment *segment);
+
+/* Gives the stack's memory back. */
 void sh_marker_finish(struct sh_marker *marker);
 
 #endif /* SH_HEAPS_MARK_H */

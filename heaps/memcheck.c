@@ -139,8 +139,7 @@ void sh_memcheck_scan_end(void *results, size_t bytes)
     VALGRIND_MAKE_MEM_DEFINED(results, bytes);
     for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
         if (sh_span_collected(span))
-            VALGRIND_MAKE_MEM_DEFINED(
-                (void *)span->marks, span->touched * sizeof span->marks[0]);
+            VALGRIND_MAKE_MEM_DEFINED((void *)span->marks, span->touched * 64);
     VALGRIND_ENABLE_ERROR_REPORTING;
 }
 

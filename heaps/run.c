@@ -43,7 +43,7 @@ void sh_span_delist(struct sh_span *span)
 static void run_setup(struct sh_span *run, struct sh_area *area, uintptr_t base,
     size_t pages, bool zeroed)
 {
-    sh_span_setup(run, base, 0, 0);
+    sh_span_setup(run, base, 0, 0, SH_KIND_EXPLICIT);
     run->state = SH_SPAN_FREE;
     run->area = area;
     run->pages = pages;
@@ -54,7 +54,7 @@ static void run_setup(struct sh_span *run, struct sh_area *area, uintptr_t base,
 struct sh_span *sh_run_new(
     struct sh_area *area, uintptr_t base, size_t pages, bool zeroed)
 {
-    struct sh_span *run = sh_span_new(0);
+    struct sh_span *run = sh_span_new(0, SH_KIND_EXPLICIT);
     if (run)
         run_setup(run, area, base, pages, zeroed);
     return run;
@@ -247,7 +247,7 @@ static struct sh_span *make_span(
     size_t bytes = pages * SH_PAGE_SIZE;
     size_t cell_size = want->cell_size ? want->cell_size : bytes;
     size_t cells = bytes / cell_size;
-    struct sh_span *span = sh_span_new(cells);
+    struct sh_span *span = sh_span_new(cells, want->kind);
     if (!span)
         return NULL;
     uintptr_t start = sh_run_aligned_start(run, want->align);
@@ -257,11 +257,10 @@ static struct sh_span *make_span(
         sh_span_delete(span);
         return NULL;
     }
-    sh_span_setup(span, start, cell_size, cells);
+    sh_span_setup(span, start, cell_size, cells, want->kind);
     span->area = area;
     span->pages = pages;
     span->zeroed = zeroed;
-    span->kind = want->kind;
     span->state = want->state;
     span->class_index = want->class_index;
     if (want->cell_size)

@@ -56,4 +56,7 @@ SH_INLINE uint32_t sh_divide(uint64_t offset, uint64_t reciprocal, bool *exact)
     return (uint32_t)(product >> 64);
 }
 
+/* The most cells that a span of a class has. */
+#define SH_CLASS_CELLS_MAX 4096
+
 #endif /* SH_HEAPS_SIZE_CLASS_H */

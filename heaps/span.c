@@ -11,16 +11,38 @@ _Atomic size_t sh_span_tables;
 
 static size_t descriptor_bytes(size_t cells)
 {
-    return sizeof(struct sh_span) +
-           sh_span_table_words(cells) * (64 + sizeof(uint64_t));
+    return sizeof(struct sh_span) + sh_span_table_words(cells) * 64;
 }
 
-struct sh_span *sh_span_new(size_t cells)
+/* What others have instead. Only who follows a stale pointer to a descriptor reads it. */
+static _Atomic uint8_t no_marks[SH_CLASS_CELLS_MAX + 64];
+
+static size_t marks_bytes(const struct sh_span *span)
+{
+    return sh_span_table_words(span->room) * 64;
+}
+
+static void delete_marks(struct sh_span *span)
+{
+    if (span->marks != no_marks)
+        sh_meta_free((void *)(uintptr_t)span->marks, marks_bytes(span));
+    span->marks = no_marks;
+}
+
+struct sh_span *sh_span_new(size_t cells, uint8_t kind)
 {
     struct sh_span *span = sh_meta_alloc_stable(descriptor_bytes(cells));
     if (!span)
         return NULL;
     span->room = cells;
+    span->marks = no_marks;
+    if (kind != SH_KIND_EXPLICIT) {
+        span->marks = sh_meta_alloc(marks_bytes(span));
+        if (!span->marks) {
+            sh_meta_free_stable(span, descriptor_bytes(cells));
+            return NULL;
+        }
+    }
     sh_store_relaxed(&span->final_bits, NULL);
     sh_store_relaxed(&span->weak_bits, NULL);
     return span;
@@ -45,6 +67,7 @@ static void delete_tables(struct sh_span *span)
 void sh_span_delete(struct sh_span *span)
 {
     delete_tables(span);
+    delete_marks(span);
     sh_meta_free_stable(span, descriptor_bytes(span->room));
 }
 
@@ -55,21 +78,25 @@ static void setup_tables(struct sh_span *span, size_t cells)
     char *states = (char *)(uintptr_t)span->states;
     memset(states, SH_CELL_FREE, cells);
     memset(states + cells, SH_CELL_NONE, words * 64 - cells);
-    span->marks = (uint64_t *)(void *)(states + words * 64);
     /* What is not live has its mark, and a collection does not look where nothing was
      * ever handed out. */
-    memset(span->marks, 0xff, words * sizeof *span->marks);
+    if (span->marks != no_marks)
+        memset((char *)(uintptr_t)span->marks, 1, words * 64);
 }
 
-void sh_span_setup(struct sh_span *span, uintptr_t base, size_t cell_size, size_t cells)
+void sh_span_setup(
+    struct sh_span *span, uintptr_t base, size_t cell_size, size_t cells, uint8_t kind)
 {
     SH_CHECK1(cells <= span->room);
     delete_tables(span);
+    if (kind == SH_KIND_EXPLICIT)
+        delete_marks(span);
+    SH_CHECK1((kind == SH_KIND_EXPLICIT) == (span->marks == no_marks));
     span->base = base;
     span->reciprocal = 0;
     span->cell_count = (uint32_t)cells;
     span->cell_size = cell_size;
-    span->kind = SH_KIND_EXPLICIT;
+    span->kind = kind;
     span->class_index = 0;
     span->bin_offset = 0;
     span->zeroed = span->pinned = false;

@@ -7,7 +7,7 @@
  *   struct sh_span                                            in metadata memory
  *     header
  *     states   a byte a cell
- *     marks    a bit a cell, 64 a word
+ *     marks    a byte a cell, elsewhere; only of collected kinds
  *
  *   state    who has the cell: enum sh_cell_state         written by the owner; by anyone
  *                                                         from LIVE to HELD or REMOTE; by
@@ -27,6 +27,9 @@
  * store, however late, changes what another thread or the collector did to another
  * cell. There is always at least one byte more than cells; those past the last cell say
  * NONE for good, so that no test needs a bound.
+ *
+ * A mark is a byte, too: several markers set marks of neighbours with plain stores, and
+ * two that find the same cell at once both scan it, which does no harm.
  *
  * The owner of a small span is a cache (heaps/cache.h): a thread's, or the shared one
  * under its lock. Large and huge objects have a span of their own with one cell, no
@@ -124,9 +127,9 @@ struct sh_span {
     uint32_t cell_count;
     uint16_t bin_offset; /* of its bin in its owner's cache, bytes */
     uint8_t kind, state;
-    uint64_t *marks;
-    size_t cell_size; /* bytes; of a free run 0 */
-    uint32_t live;    /* LIVE cells when the collection began; the collector's */
+    _Atomic uint8_t *marks; /* not 0: marked; only of collected kinds */
+    size_t cell_size;       /* bytes; of a free run 0 */
+    uint32_t live;          /* LIVE cells when the collection began; the collector's */
 
     SH_ALIGNED(SH_CACHE_LINE) sh_cell_byte states[];
 };
@@ -170,6 +173,17 @@ SH_INLINE uint64_t sh_span_word(
     return sh_bytes_equal(&span->states[w * 64], (uint8_t)state);
 }
 
+SH_INLINE bool sh_cell_marked(const struct sh_span *span, uint32_t cell)
+{
+    return sh_load_relaxed(&span->marks[cell]) != 0;
+}
+
+/* The marked cells of word w. */
+SH_INLINE uint64_t sh_span_marked(const struct sh_span *span, uint32_t w)
+{
+    return ~sh_bytes_equal(&span->marks[w * 64], 0);
+}
+
 /* Those cells of word w become FREE. Nobody else writes their states meanwhile. */
 SH_INLINE void sh_span_free_word(struct sh_span *span, uint32_t w, uint64_t cells)
 {
@@ -203,15 +217,15 @@ SH_INLINE bool sh_span_collected(const struct sh_span *span)
     return span->kind != SH_KIND_EXPLICIT;
 }
 
-/* A descriptor whose table has room for `cells`, its fields unset; NULL: no memory.
- * Any lock below SH_RANK_META may be held. */
-struct sh_span *sh_span_new(size_t cells);
+/* A descriptor whose tables have room for `cells`, one for marks if it is of a collected
+ * kind, its fields unset; NULL: no memory. Any lock below SH_RANK_META may be held. */
+struct sh_span *sh_span_new(size_t cells, uint8_t kind);
 void sh_span_delete(struct sh_span *span);
 
 /* Sets every field of the life that begins, but room; the tables say that no cell is live.
- * `cells` is at most room. */
+ * `cells` is at most room; a collected kind takes a descriptor new for one. */
 void sh_span_setup(
-    struct sh_span *span, uintptr_t base, size_t cell_size, size_t cells);
+    struct sh_span *span, uintptr_t base, size_t cell_size, size_t cells, uint8_t kind);
 
 /* Final and weak tables that there are, of all spans. */
 extern _Atomic size_t sh_span_tables;

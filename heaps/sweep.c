@@ -22,7 +22,7 @@ static bool has_tables(struct sh_span *span)
 static uint64_t sweep_word(struct sh_span *span, uint32_t w)
 {
     uint64_t live = sh_span_word(span, w, SH_CELL_LIVE);
-    uint64_t dead = live & ~span->marks[w];
+    uint64_t dead = live & ~sh_span_marked(span, w);
     if (!dead)
         return live;
     sh_span_free_word(span, w, dead);
@@ -69,7 +69,7 @@ void sh_span_prepare(struct sh_span *span)
         span->used -= sh_remote_take(span);
     for (uint32_t w = 0; w < span->touched; w++) {
         uint64_t live = due ? sweep_word(span, w) : sh_span_word(span, w, SH_CELL_LIVE);
-        span->marks[w] = ~live;
+        sh_bytes_note_others(&span->marks[w * 64], &span->states[w * 64], SH_CELL_LIVE);
         count += sh_popcount64(live);
     }
     span->live = count;

@@ -31,15 +31,14 @@ SH_INLINE void sh_span_sweep_if_due(struct sh_span *span)
 SH_INLINE uint64_t sh_span_live(struct sh_span *span, uint32_t w)
 {
     uint64_t live = sh_span_word(span, w, SH_CELL_LIVE);
-    return SH_UNLIKELY(sh_span_sweep_due(span)) ? live & span->marks[w] : live;
+    return SH_UNLIKELY(sh_span_sweep_due(span)) ? live & sh_span_marked(span, w) : live;
 }
 
 /* The same of one cell. */
 SH_INLINE bool sh_cell_is_live(const struct sh_span *span, uint32_t cell)
 {
     return sh_cell_state(span, cell) == SH_CELL_LIVE &&
-           SH_LIKELY(!sh_span_sweep_due(span) ||
-                     (span->marks[cell / 64] & sh_cell_bit(cell)));
+           SH_LIKELY(!sh_span_sweep_due(span) || sh_cell_marked(span, cell));
 }
 
 /* Before marking: sweeps the span if due, marks what is not live and nothing else, and

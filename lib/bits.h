@@ -61,6 +61,26 @@ SH_INLINE uint64_t sh_bytes_equal(const _Atomic uint8_t *bytes, uint8_t value)
     return equal;
 }
 
+/*
+ * Of 64 bytes at `to`: 0 where that of `bytes` is `value`, and not 0 where it is not. Both
+ * addresses are aligned; nobody writes them meanwhile.
+ */
+SH_INLINE void sh_bytes_note_others(
+    _Atomic uint8_t *to, const _Atomic uint8_t *bytes, uint8_t value)
+{
+#if defined(__SSE2__) && !SH_TSAN
+    const __m128i *at = (const __m128i *)(const void *)bytes;
+    __m128i wanted = _mm_set1_epi8((char)value), one = _mm_set1_epi8(1);
+    for (unsigned i = 0; i < 4; i++) {
+        __m128i same = _mm_cmpeq_epi8(_mm_load_si128(at + i), wanted);
+        _mm_store_si128((__m128i *)(void *)to + i, _mm_andnot_si128(same, one));
+    }
+#else
+    for (unsigned i = 0; i < 64; i++)
+        sh_store_relaxed(&to[i], (uint8_t)(sh_load_relaxed(&bytes[i]) != value));
+#endif
+}
+
 /* The n lowest bits; n is at most 64. */
 SH_INLINE uint64_t sh_low_bits64(unsigned n)
 {

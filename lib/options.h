@@ -52,6 +52,8 @@ enum sh_junk { SH_JUNK_NONE, SH_JUNK_ALL, SH_JUNK_ALLOC, SH_JUNK_FREE };
     X(junk, choice, SH_JUNK_NONE, SH_WORDS("false|true|alloc|free"),                   \
         "fills what malloc returns with bytes a5, and what is freed with bytes 5a; "   \
         "slow, to find mistakes")                                                      \
+    X(markers, number, 0, SH_RANGE(0, 16),                                             \
+        "threads that mark in a collection; 0: as many as there are processors")       \
     X(max_heap, bytes, 0, SH_BYTES,                                                    \
         "the most that the heap may take, as by gc_set_max_heap; 0: no limit")         \
     X(misuse, choice, SH_MISUSE_ABORT, SH_WORDS("abort|report"),                       \

@@ -108,6 +108,9 @@ void sh_os_wait(_Atomic uint32_t *word, uint32_t value, uint64_t ns);
 void sh_os_wake(_Atomic uint32_t *word, uint32_t how_many);
 void sh_os_yield(void);
 
+/* Processors that the calling thread may run on, at least 1. */
+unsigned sh_os_processors(void);
+
 /*
  * Between its call and its return every thread of the process executes a full memory
  * fence, so that where one side of a handshake is rare the other needs none. Prepare

@@ -29,6 +29,8 @@
 #include "lib/check.h"
 #include "lib/print.h"
 
+#define PROCESSORS_MAX 8192 /* that the kernel is ever built for */
+
 #define ADDRESS_END ((uintptr_t)1 << SH_ADDRESS_BITS)
 
 /* EAGAIN: mlockall is on, and RLIMIT_MEMLOCK reached. */
@@ -630,6 +632,19 @@ static uint64_t read_clock(clockid_t clock)
 uint64_t sh_os_now_ns(void)
 {
     return read_clock(CLOCK_MONOTONIC);
+}
+
+/* By hand: the C library's set is too small for some machines. */
+unsigned sh_os_processors(void)
+{
+    uint64_t set[PROCESSORS_MAX / 64];
+    int saved = errno;
+    long bytes = syscall(SYS_sched_getaffinity, 0, sizeof set, set);
+    errno = saved;
+    unsigned count = 0;
+    for (long i = 0; i < bytes / (long)sizeof set[0]; i++)
+        count += sh_popcount64(set[i]);
+    return count ? count : 1;
 }
 
 uint64_t sh_os_now_coarse_ns(void)

@@ -114,16 +114,14 @@ size_t sh_os_stack_size(const pthread_attr_t *attr)
     return size;
 }
 
-/* ---- A thread of our own ---- */
+/* ---- Threads of our own ---- */
 
 #define HELPER_STACK ((size_t)256 << 10) /* of address space */
 
-static pthread_t helper;
-
-static void *run_helper(void *run)
+static void *run_helper(void *helper)
 {
     prctl(PR_SET_NAME, "splitheap", 0, 0, 0);
-    (*(void (**)(void))run)();
+    ((struct sh_os_helper *)helper)->run();
     return NULL;
 }
 
@@ -141,7 +139,7 @@ static int set_attributes(pthread_attr_t *attr, size_t stack)
     return pthread_attr_setsigmask_np(attr, &all);
 }
 
-static int create_helper(void *run, size_t stack)
+static int create_helper(struct sh_os_helper *helper, size_t stack)
 {
     sh_os_create_fn *create = sh_os_pthread_create();
     pthread_attr_t attr;
@@ -152,23 +150,22 @@ static int create_helper(void *run, size_t stack)
         return error;
     error = set_attributes(&attr, stack);
     if (!error)
-        error = create(&helper, &attr, run_helper, run);
+        error = create(&helper->handle, &attr, run_helper, helper);
     pthread_attr_destroy(&attr);
     return error;
 }
 
 /* With a default stack where thread-local storage leaves too little of a small one. */
-int sh_os_helper_start(void (*run)(void))
+int sh_os_helper_start(struct sh_os_helper *helper, void (*run)(void))
 {
-    static void (*what)(void);
-    what = run;
-    int error = create_helper(&what, HELPER_STACK);
-    return error == EINVAL ? create_helper(&what, 0) : error;
+    helper->run = run;
+    int error = create_helper(helper, HELPER_STACK);
+    return error == EINVAL ? create_helper(helper, 0) : error;
 }
 
-void sh_os_helper_join(void)
+void sh_os_helper_join(struct sh_os_helper *helper)
 {
-    pthread_join(helper, NULL);
+    pthread_join(helper->handle, NULL);
 }
 
 bool sh_os_single_threaded(void)

@@ -39,12 +39,16 @@ typedef int sh_os_create_fn(
 sh_os_create_fn *sh_os_pthread_create(void);
 
 /*
- * A thread of the library's own, one at a time: made by the C library's pthread_create
- * with a small stack, named "splitheap", all signals blocked in it but those that the C
- * library itself sends. 0, or an errno. Join waits for its end.
+ * A thread of the library's own: made by the C library's pthread_create with a small
+ * stack, named "splitheap", all signals blocked in it but those that the C library
+ * itself sends. 0, or an errno. Join waits for its end; `helper` is there until then.
  */
-int sh_os_helper_start(void (*run)(void));
-void sh_os_helper_join(void);
+struct sh_os_helper {
+    pthread_t handle;
+    void (*run)(void);
+};
+int sh_os_helper_start(struct sh_os_helper *helper, void (*run)(void));
+void sh_os_helper_join(struct sh_os_helper *helper);
 
 /* The process never had a second thread, as far as the C library knows. */
 bool sh_os_single_threaded(void);

@@ -14,6 +14,7 @@
 
 #include "heaps/area.h"
 #include "heaps/heap.h"
+#include "heaps/mark_team.h"
 #include "heaps/run.h"
 #include "heaps/span.h"
 #include "tests/heap.h"
@@ -25,6 +26,7 @@ static inline int give_area(size_t bytes)
     uintptr_t start = (uintptr_t)sh_os_map(bytes, SH_SLOT_BYTES);
     sh_critical_enter();
     int error = sh_area_add(start, start + bytes, true);
+    sh_mark_begin();
     sh_critical_leave();
     return error;
 }
@@ -60,6 +62,18 @@ static inline struct sh_span *small_span(enum sh_kind kind, size_t size)
     return span;
 }
 
+static inline void set_marked(struct sh_span *span, uint32_t cell, bool marked)
+{
+    sh_store_relaxed(&span->marks[cell], (uint8_t)marked);
+}
+
+/* Of the 64 cells of word w, a bit each. */
+static inline void set_marks(struct sh_span *span, uint32_t w, uint64_t marked)
+{
+    for (uint32_t i = 0; i < 64; i++)
+        set_marked(span, w * 64 + i, marked >> i & 1);
+}
+
 /* One cell of so many pages, handed out and cleared. */
 static inline struct sh_span *large_span(enum sh_kind kind, size_t pages)
 {
@@ -73,7 +87,7 @@ static inline struct sh_span *large_span(enum sh_kind kind, size_t pages)
     span->epoch = sh_load_relaxed(&sh_epoch);
     span->touched = 1;
     sh_cell_set(span, 0, SH_CELL_LIVE);
-    span->marks[0] &= ~(uint64_t)1;
+    set_marked(span, 0, false);
     memset((void *)span->base, 0, span->cell_size);
     return span;
 }
@@ -82,7 +96,7 @@ static inline struct sh_span *large_span(enum sh_kind kind, size_t pages)
 static inline void *hand_cell_out(struct sh_span *span, uint32_t cell)
 {
     sh_cell_set(span, cell, SH_CELL_LIVE);
-    span->marks[cell / 64] &= ~sh_cell_bit(cell);
+    set_marked(span, cell, false);
     if (span->touched <= cell / 64)
         span->touched = cell / 64 + 1;
     span->used++;
@@ -96,20 +110,33 @@ static inline bool is_handed_out(const struct sh_span *span, uint32_t cell)
 
 static inline bool is_marked(const struct sh_span *span, uint32_t cell)
 {
-    return is_handed_out(span, cell) && (span->marks[cell / 64] & sh_cell_bit(cell));
+    return is_handed_out(span, cell) && sh_cell_marked(span, cell);
 }
 
 /* As a collection begins: what is not live has its mark. */
 static inline void clear_marks(struct sh_span *span)
 {
     for (uint32_t w = 0; w < sh_span_table_words(span->cell_count); w++)
-        span->marks[w] = ~sh_span_word(span, w, SH_CELL_LIVE);
+        set_marks(span, w, ~sh_span_word(span, w, SH_CELL_LIVE));
+}
+
+/* As a collection marks, from the roots that `add` gives. */
+static inline void mark_all(void (*add)(void))
+{
+    sh_lock_acquire(&sh_shared_lock);
+    sh_lock_acquire(&sh_heap_lock);
+    sh_mark_map();
+    add();
+    sh_mark_complete();
+    sh_mark_end();
+    sh_lock_release(&sh_heap_lock);
+    sh_lock_release(&sh_shared_lock);
 }
 
 /* Of the live cells of word w those that are marked. */
 static inline uint64_t marked_word(const struct sh_span *span, uint32_t w)
 {
-    return span->marks[w] & sh_span_word(span, w, SH_CELL_LIVE);
+    return sh_span_marked(span, w) & sh_span_word(span, w, SH_CELL_LIVE);
 }
 
 /* Live cells marked; what a sweep would keep. */
@@ -119,6 +146,16 @@ static inline size_t count_marked(const struct sh_span *span)
     for (uint32_t w = 0; w < sh_span_words(span); w++)
         count += sh_popcount64(marked_word(span, w));
     return count;
+}
+
+/* The bytes of all cells so. */
+static inline size_t marked_bytes(void)
+{
+    size_t bytes = 0;
+    for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
+        if (sh_span_collected(span))
+            bytes += count_marked(span) * span->cell_size;
+    return bytes;
 }
 
 #endif /* SH_TESTS_SPANS_H */

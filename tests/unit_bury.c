@@ -47,7 +47,7 @@ static struct sh_span *listed(const struct sh_span *span)
 
 static void mark(struct sh_span *span, uint32_t cell)
 {
-    span->marks[cell / 64] |= sh_cell_bit(cell);
+    set_marked(span, cell, true);
 }
 
 static bool is_guarded(struct sh_span *span)
@@ -75,7 +75,7 @@ static void preparing_counts_and_clears(void **unused)
     struct sh_span *span = prepared_span(SH_KIND_SCAN);
     assert_int_equal(span->live, CELLS);
     for (uint32_t cell = 0; cell < span->cell_count; cell++)
-        assert_int_equal((span->marks[cell / 64] >> cell % 64) & 1, cell >= CELLS);
+        assert_int_equal(sh_cell_marked(span, cell), cell >= CELLS);
     /* Due: what was not marked is free first. */
     for (uint32_t cell = 0; cell < CELLS; cell += 2)
         mark(span, cell);
@@ -86,8 +86,7 @@ static void preparing_counts_and_clears(void **unused)
     assert_int_equal(span->used, CELLS / 2 + 1);
     assert_int_equal(span->epoch, sh_load_relaxed(&sh_epoch));
     for (uint32_t cell = 0; cell < CELLS; cell++)
-        assert_int_equal(
-            (span->marks[cell / 64] >> cell % 64) & 1, cell % 2 == 1 || cell >= CELLS);
+        assert_int_equal(sh_cell_marked(span, cell), cell % 2 == 1 || cell >= CELLS);
     give_up(span);
 }
 
@@ -201,7 +200,7 @@ static void the_shared_caches_spans_are_looked_at_closely(void **unused)
 static void a_large_object_made_meanwhile_stays(void **unused)
 {
     struct sh_span *span = large_span(SH_KIND_SCAN, 20);
-    span->marks[0] = ~(uint64_t)0;
+    set_marks(span, 0, ~(uint64_t)0);
     assert_int_equal(span->live, 0);
     assert_null(bury(span).dead);
     sh_run_give(span);

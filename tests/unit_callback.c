@@ -21,7 +21,6 @@ static struct call {
 static size_t call_count, sweeps;
 
 static struct sh_span *span;
-static struct sh_marker marker;
 static void (*in_finaliser)(void *object);
 
 static void note(enum what what, const void *object)
@@ -58,15 +57,11 @@ static int begin_one(void **unused)
     span = small_span(SH_KIND_SCAN, 64);
     call_count = sweeps = 0;
     in_finaliser = NULL;
-    sh_marker_init(&marker);
-    marker.low = sh_area_first()->start;
-    marker.high = sh_area_first()->end;
     return 0;
 }
 
 static int end_one(void **unused)
 {
-    sh_marker_finish(&marker);
     sh_run_give(span);
     return leave(unused);
 }
@@ -111,19 +106,19 @@ static void assert_call(size_t i, enum what what, uint32_t cell)
 static void nothing_queued_is_nothing_run(void **unused)
 {
     make_object(1, false, false);
-    sh_callback_gather(&marker);
+    mark_all(sh_callback_gather);
     assert_false(run_queued());
     assert_int_equal(call_count, 0);
     assert_int_equal(sweeps, 1);
-    assert_int_equal(marker.live_bytes, 0);
+    assert_int_equal(marked_bytes(), 0);
 }
 
 static void the_reached_are_left_alone(void **unused)
 {
     make_object(1, true, true);
     make_object(2, true, true);
-    span->marks[0] |= sh_cell_bit(1);
-    sh_callback_gather(&marker);
+    set_marked(span, 1, true);
+    mark_all(sh_callback_gather);
     assert_true(sh_table_test(cell_at(1), &span->final_bits));
     assert_true(sh_table_test(cell_at(1), &span->weak_bits));
     assert_true(run_queued());
@@ -136,11 +131,11 @@ static void the_dead_are_told_of_once(void **unused)
 {
     make_object(3, true, false);
     make_object(70, false, true);
-    sh_callback_gather(&marker);
+    mark_all(sh_callback_gather);
     assert_false(sh_table_test(cell_at(3), &span->final_bits));
     assert_false(sh_table_test(cell_at(70), &span->weak_bits));
     clear_marks(span);
-    sh_callback_gather(&marker);
+    mark_all(sh_callback_gather);
     assert_true(run_queued());
     assert_int_equal(call_count, 2);
     assert_call(0, FINALISED, 3);
@@ -153,7 +148,7 @@ static void free_cells_have_no_callbacks(void **unused)
 {
     make_object(3, true, true);
     sh_cell_set(span, 3, SH_CELL_REMOTE);
-    sh_callback_gather(&marker);
+    mark_all(sh_callback_gather);
     assert_false(run_queued());
 }
 
@@ -161,7 +156,7 @@ static void free_cells_have_no_callbacks(void **unused)
 static void an_object_without_a_type_is_not_finalised(void **unused)
 {
     make_object(3, true, true)[0] = NULL;
-    sh_callback_gather(&marker);
+    mark_all(sh_callback_gather);
     assert_true(run_queued());
     assert_int_equal(call_count, 1);
     assert_call(0, TOLD, 3);
@@ -174,11 +169,11 @@ static void first_come_first_served(void **unused)
         make_object(cell, true, false);
     /* Two gatherings: what the first queued comes first. */
     for (uint32_t w = 0; w < 5; w++)
-        span->marks[w] = UINT64_MAX;
-    sh_callback_gather(&marker);
+        set_marks(span, w, UINT64_MAX);
+    mark_all(sh_callback_gather);
     for (uint32_t w = 0; w < 5; w++)
-        span->marks[w] = ~sh_span_word(span, w, SH_CELL_LIVE);
-    sh_callback_gather(&marker);
+        set_marks(span, w, ~sh_span_word(span, w, SH_CELL_LIVE));
+    mark_all(sh_callback_gather);
     assert_true(run_queued());
     assert_int_equal(call_count, 800);
     for (uint32_t i = 0; i < 800; i++)
@@ -186,7 +181,7 @@ static void first_come_first_served(void **unused)
     assert_int_equal(sweeps, 1);
     /* It starts again from nothing. */
     make_object(801, true, false);
-    sh_callback_gather(&marker);
+    mark_all(sh_callback_gather);
     assert_true(run_queued());
     assert_int_equal(call_count, 801);
     assert_call(800, FINALISED, 801);
@@ -199,19 +194,19 @@ static void the_gathered_are_kept_with_all_they_reach(void **unused)
     object[7] = held;
     held[7] = make_object(5, true, false);
     make_object(6, false, false);
-    sh_callback_gather(&marker);
+    mark_all(sh_callback_gather);
     assert_true(is_marked(span, 3) && is_marked(span, 4) && is_marked(span, 5));
     assert_false(is_marked(span, 6));
-    assert_int_equal(marker.live_bytes, 3 * 64);
+    assert_int_equal(marked_bytes(), 3 * 64);
     /* Until they have run they are roots of the next collection. */
     clear_marks(span);
-    sh_callback_mark_queued(&marker);
+    mark_all(sh_callback_add_queued);
     assert_int_equal(marked_word(span, 0), 0x38);
     assert_true(run_queued());
     /* What another gathered one holds is finalised with it. */
     assert_int_equal(call_count, 2);
     clear_marks(span);
-    sh_callback_mark_queued(&marker);
+    mark_all(sh_callback_add_queued);
     assert_int_equal(marked_word(span, 0), 0);
 }
 
@@ -220,13 +215,13 @@ static void what_was_freed_is_forgotten(void **unused)
     void *objects[300];
     for (uint32_t cell = 0; cell < 300; cell++)
         objects[cell] = make_object(cell, true, true);
-    sh_callback_gather(&marker);
+    mark_all(sh_callback_gather);
     for (uint32_t cell = 0; cell < 300; cell++)
         if (cell % 3 != 1)
             sh_callback_forget(objects[cell]);
-    sh_callback_forget(&marker);
+    sh_callback_forget(&span);
     clear_marks(span);
-    sh_callback_mark_queued(&marker);
+    mark_all(sh_callback_add_queued);
     assert_int_equal(count_marked(span), 100);
     assert_true(run_queued());
     assert_int_equal(call_count, 200);
@@ -253,7 +248,7 @@ static void a_run_within_a_run_does_nothing(void **unused)
 {
     for (uint32_t cell = 0; cell < 5; cell++)
         make_object(cell, true, false);
-    sh_callback_gather(&marker);
+    mark_all(sh_callback_gather);
     nested_any = nested_runs = 0;
     in_finaliser = run_nested;
     assert_true(run_queued());
@@ -273,7 +268,7 @@ static void gather_one_more(void *object)
     sh_critical_enter();
     *(void **)hand_cell_out(span, cell + 1) = &type;
     MUST(sh_table_set(cell_at(cell + 1), &span->final_bits));
-    sh_callback_gather(&marker);
+    mark_all(sh_callback_gather);
     sh_critical_leave();
 }
 
@@ -281,7 +276,7 @@ static void gather_one_more(void *object)
 static void what_comes_meanwhile_is_run_after(void **unused)
 {
     make_object(0, true, false);
-    sh_callback_gather(&marker);
+    mark_all(sh_callback_gather);
     in_finaliser = gather_one_more;
     assert_true(run_queued());
     assert_int_equal(call_count, 10);
@@ -301,7 +296,7 @@ static void a_callback_may_free_what_waits(void **unused)
 {
     for (uint32_t cell = 0; cell < 6; cell++)
         make_object(cell, true, false);
-    sh_callback_gather(&marker);
+    mark_all(sh_callback_gather);
     in_finaliser = forget_the_next;
     assert_true(run_queued());
     assert_int_equal(call_count, 3);

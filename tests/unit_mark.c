@@ -7,39 +7,44 @@
 
 #include <cmocka.h>
 
-#include "heaps/mark.h"
+#include "heaps/mark_team.h"
+#include "lib/meta.h"
+#include "tests/child.h"
 #include "tests/spans.h"
 
-static struct sh_marker marker;
+static struct span_of_words {
+    const void *start, *end;
+} root;
 
 static int begin(void **unused)
 {
     return give_area((size_t)8 << 20);
 }
 
-/* Ready for roots, with the bounds of the one area. */
-static void begin_marking(void)
+static void add_root(void)
 {
-    sh_marker_init(&marker);
-    marker.low = sh_area_first()->start;
-    marker.high = sh_area_first()->end;
+    sh_mark_root_now(root.start, root.end);
+}
+
+static void mark_from_range(const void *start, const void *end)
+{
+    root.start = start;
+    root.end = end;
+    mark_all(add_root);
 }
 
 static void mark_from(uintptr_t word)
 {
-    static uintptr_t root;
-    root = word;
-    sh_mark_range(&marker, &root, &root + 1);
-    sh_mark_drain(&marker);
+    static uintptr_t words[1];
+    words[0] = word;
+    mark_from_range(words, words + 1);
 }
 
 /* What one word marks of the span, the marks before aside. */
 static size_t marked_by(struct sh_span *span, uintptr_t word)
 {
     clear_marks(span);
-    begin_marking();
     mark_from(word);
-    sh_marker_finish(&marker);
     return count_marked(span);
 }
 
@@ -69,7 +74,7 @@ static void the_last_byte_of_a_large_object_keeps_it(void **unused)
     assert_int_equal(marked_by(span, end), 0);
     assert_int_equal(marked_by(span, span->base - 1), 0);
     assert_int_equal(marked_by(span, end - 1), 1);
-    assert_int_equal(marker.live_bytes, 30 * SH_PAGE_SIZE);
+    assert_int_equal(marked_bytes(), 30 * SH_PAGE_SIZE);
     sh_run_give(span);
 }
 
@@ -81,14 +86,12 @@ static void what_was_never_touched_is_not_marked(void **unused)
     assert_true(span->cell_count % 64 && SH_SLOT_BYTES % 48);
     hand_cell_out(span, 0);
     for (uint32_t w = 0; w < span->touched; w++)
-        span->marks[w] = ~sh_span_word(span, w, SH_CELL_LIVE);
-    begin_marking();
+        set_marks(span, w, ~sh_span_word(span, w, SH_CELL_LIVE));
     for (uint32_t cell = 1; cell <= span->cell_count; cell++)
         mark_from(sh_span_cell(span, cell));
-    assert_int_equal(marker.live_bytes, 0);
+    assert_int_equal(marked_bytes(), 0);
     mark_from(span->base);
-    assert_int_equal(marker.live_bytes, 48);
-    sh_marker_finish(&marker);
+    assert_int_equal(marked_bytes(), 48);
     sh_run_give(span);
 }
 
@@ -108,14 +111,12 @@ static void free_cells_are_not_marked(void **unused)
     /* The rest of the pages after the last cell. */
     assert_true(SH_SLOT_BYTES % 48);
     assert_int_equal(marked_by(span, span->base + SH_SLOT_BYTES - 1), 0);
-    assert_int_equal(marker.live_bytes, 0);
+    assert_int_equal(marked_bytes(), 0);
     sh_run_give(span);
     /* Nor what is in a free run by now. */
     assert_int_equal(sh_page_map_lookup(span->base)->state, SH_SPAN_FREE);
-    begin_marking();
     mark_from(span->base);
-    assert_int_equal(marker.live_bytes, 0);
-    sh_marker_finish(&marker);
+    assert_int_equal(marked_bytes(), 0);
 }
 
 static void what_is_out_of_bounds_is_no_pointer(void **unused)
@@ -126,10 +127,7 @@ static void what_is_out_of_bounds_is_no_pointer(void **unused)
     assert_int_equal(marked_by(span, UINTPTR_MAX), 0);
     assert_int_equal(marked_by(span, sh_area_first()->end), 0);
     assert_int_equal(marked_by(span, sh_area_first()->start - 1), 0);
-    assert_int_equal(marked_by(span, (uintptr_t)&marker), 0);
-    sh_marker_init(&marker);
-    mark_from(span->base);
-    assert_int_equal(count_marked(span), 0);
+    assert_int_equal(marked_by(span, (uintptr_t)&root), 0);
     assert_int_equal(marked_by(span, span->base), 1);
     sh_run_give(span);
 }
@@ -142,7 +140,7 @@ static void explicit_cells_are_not_marked(void **unused)
     *p = hand_cell_out(other, 0);
     assert_int_equal(marked_by(span, (uintptr_t)p), 0);
     assert_int_equal(count_marked(other), 0);
-    assert_int_equal(marker.live_bytes, 0);
+    assert_int_equal(marked_bytes(), 0);
     sh_run_give(span);
     sh_run_give(other);
 }
@@ -155,7 +153,7 @@ static void a_leaf_is_kept_but_not_scanned(void **unused)
     leaf[3] = hand_cell_out(span, 9);
     assert_int_equal(marked_by(leaves, (uintptr_t)leaf), 1);
     assert_int_equal(count_marked(span), 0);
-    assert_int_equal(marker.live_bytes, 64);
+    assert_int_equal(marked_bytes(), 64);
     sh_run_give(leaves);
     sh_run_give(span);
 }
@@ -164,12 +162,12 @@ static void a_leaf_is_kept_but_not_scanned(void **unused)
 static void a_chain_is_followed_to_its_end(void **unused)
 {
     struct sh_span *span = small_span(SH_KIND_SCAN, 64);
-    for (uint32_t length = 1; length <= 3 * SH_MARK_QUEUE; length++) {
+    for (uint32_t length = 1; length <= 3 * SH_MARK_READY; length++) {
         void **before = hand_cell_out(span, length - 1);
         if (length > 1)
             memcpy((void *)(sh_span_cell(span, length - 2) + 56), &before, 8);
         assert_int_equal(marked_by(span, span->base), length);
-        assert_int_equal(marker.live_bytes, length * 64);
+        assert_int_equal(marked_bytes(), length * 64);
     }
     sh_run_give(span);
 }
@@ -210,13 +208,13 @@ static void a_large_object_is_scanned_to_its_last_word(void **unused)
     hand_cell_out(span, held);
     assert_int_equal(marked_by(span, large->base + 12345), held);
     assert_false(is_marked(span, held));
-    assert_int_equal(marker.live_bytes, pages * SH_PAGE_SIZE + held * 16);
+    assert_int_equal(marked_bytes(), pages * SH_PAGE_SIZE + held * 16);
     sh_run_give(large);
     sh_run_give(span);
 }
 
 /* More at once than a segment of the stack holds. */
-static void the_stack_grows_and_is_given_back(void **unused)
+static void the_stack_grows(void **unused)
 {
     enum { SPANS = 5, EACH = 4096 };
     struct sh_span *fan = large_span(SH_KIND_SCAN, SPANS * EACH * 8 / SH_PAGE_SIZE);
@@ -227,46 +225,59 @@ static void the_stack_grows_and_is_given_back(void **unused)
         for (uint32_t i = 0; i < EACH; i++)
             slots[s * EACH + i] = hand_cell_out(spans[s], i);
     }
-    begin_marking();
-    sh_mark_range(&marker, slots, slots + SPANS * EACH);
-    assert_non_null(marker.segment);
-    sh_mark_drain(&marker);
+    mark_from(fan->base);
     for (int s = 0; s < SPANS; s++)
         assert_int_equal(count_marked(spans[s]), EACH);
-    assert_int_equal(marker.live_bytes, SPANS * EACH * 16);
-    sh_marker_finish(&marker);
-    /* And with work left on it. */
-    for (int s = 0; s < SPANS; s++)
-        clear_marks(spans[s]);
-    begin_marking();
-    sh_mark_range(&marker, slots, slots + SPANS * EACH);
-    sh_marker_finish(&marker);
-    assert_null(marker.segment);
     sh_run_give(fan);
     for (int s = 0; s < SPANS; s++)
         sh_run_give(spans[s]);
 }
 
-/* As after a push that found no memory: marked, but not scanned. */
-static void after_an_overflow_marked_cells_are_scanned_again(void **unused)
+struct lists {
+    struct sh_span *fan, **spans;
+    unsigned length;
+};
+
+/* A list in each of the fan's slots: more is found at once than the queues hold. */
+static void hang_lists(const struct lists *lists)
 {
-    struct sh_span *span = small_span(SH_KIND_SCAN, 64);
-    struct sh_span *leaves = small_span(SH_KIND_LEAF, 64);
-    void **p = hand_cell_out(span, 70), **next = hand_cell_out(span, 2);
-    void **leaf = hand_cell_out(leaves, 0);
-    *p = next;
-    *next = leaf;
-    *leaf = hand_cell_out(span, 3);
-    begin_marking();
-    span->marks[70 / 64] |= sh_cell_bit(70);
-    marker.overflowed = true;
-    sh_mark_drain(&marker);
-    assert_false(marker.overflowed);
-    assert_true(is_marked(span, 70) && is_marked(span, 2) && is_marked(leaves, 0));
-    assert_int_equal(count_marked(span), 2);
-    sh_marker_finish(&marker);
-    sh_run_give(span);
-    sh_run_give(leaves);
+    for (uint32_t i = 0; i < 4096; i++) {
+        void **at = &((void **)lists->fan->base)[i];
+        for (unsigned l = 0; l < lists->length; l++) {
+            *at = hand_cell_out(lists->spans[l], i);
+            at = *at;
+        }
+    }
+}
+
+static void mark_without_memory(void *context)
+{
+    const struct lists *lists = context;
+    struct rlimit none = {0, 0};
+    MUST(setrlimit(RLIMIT_AS, &none) == 0);
+    while (sh_meta_alloc(sizeof(struct sh_mark_segment))) {
+    }
+    mark_from_range(&lists->fan->base, &lists->fan->base + 1);
+    for (unsigned l = 0; l < lists->length; l++)
+        MUST(count_marked(lists->spans[l]) == 4096);
+}
+
+/* Without a segment to push on, cells stay marked but not scanned; the heap is walked
+ * until there are none. */
+static void without_memory_all_is_found_yet(void **unused)
+{
+    enum { LENGTH = 3 };
+    struct sh_span *fan = large_span(SH_KIND_SCAN, 8), *spans[LENGTH];
+    for (unsigned l = 0; l < LENGTH; l++)
+        spans[l] = small_span(SH_KIND_SCAN, 16);
+    struct child child;
+    struct lists lists = {fan, spans, LENGTH};
+    hang_lists(&lists);
+    child_run(&child, mark_without_memory, &lists);
+    assert_true(child_returned(&child));
+    sh_run_give(fan);
+    for (unsigned l = 0; l < LENGTH; l++)
+        sh_run_give(spans[l]);
 }
 
 /* Of a range that begins or ends within a word only the whole words count. */
@@ -285,10 +296,7 @@ static void odd_ranges_are_read_by_whole_words(void **unused)
         {8, 8, 0}, {1, 7, 0}, {3, 3, 0}, {16, 8, 0}, {0, 7, 0}, {5, 12, 0}};
     for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
         clear_marks(span);
-        begin_marking();
-        sh_mark_range(&marker, at + ranges[i].from, at + ranges[i].to);
-        sh_mark_drain(&marker);
-        sh_marker_finish(&marker);
+        mark_from_range(at + ranges[i].from, at + ranges[i].to);
         assert_int_equal(marked_word(span, 0), ranges[i].marks);
     }
     sh_run_give(span);
@@ -307,8 +315,8 @@ int main(void)
         SPAN_TEST(a_chain_is_followed_to_its_end),
         SPAN_TEST(fans_of_any_width_are_followed),
         SPAN_TEST(a_large_object_is_scanned_to_its_last_word),
-        SPAN_TEST(the_stack_grows_and_is_given_back),
-        SPAN_TEST(after_an_overflow_marked_cells_are_scanned_again),
+        SPAN_TEST(the_stack_grows),
+        SPAN_TEST(without_memory_all_is_found_yet),
         SPAN_TEST(odd_ranges_are_read_by_whole_words),
     };
     return cmocka_run_group_tests(tests, begin, NULL);

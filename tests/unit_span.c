@@ -11,31 +11,25 @@
 #include "heaps/span.h"
 #include "heaps/tables.h"
 #include "tests/child.h"
+#include "tests/spans.h"
 #include "lib/meta.h"
 #include "tests/workers.h"
 
-static int enter(void **unused)
+#define BASE ((uintptr_t)0x10000000)
+
+static int begin(void **unused)
 {
     sh_size_class_init();
-    sh_critical_enter();
-    return 0;
+    return enter(unused);
 }
-
-static int leave(void **unused)
-{
-    sh_critical_leave();
-    return 0;
-}
-
-#define BASE ((uintptr_t)0x10000000)
 
 static struct sh_span *make(unsigned c)
 {
     const struct sh_size_class *class = &sh_size_classes[c];
     size_t cells = class->pages * SH_PAGE_SIZE / class->size;
-    struct sh_span *span = sh_span_new(cells);
+    struct sh_span *span = sh_span_new(cells, SH_KIND_SCAN);
     assert_non_null(span);
-    sh_span_setup(span, BASE, class->size, cells);
+    sh_span_setup(span, BASE, class->size, cells, SH_KIND_SCAN);
     span->pages = class->pages;
     span->state = SH_SPAN_SMALL;
     span->class_index = (uint8_t)c;
@@ -53,7 +47,7 @@ static void a_new_span_has_no_live_cell(void **unused)
         assert_null(sh_span_owner(span));
         for (uint32_t w = 0; w < sh_span_table_words(span->cell_count); w++) {
             assert_int_equal(sh_span_word(span, w, SH_CELL_LIVE), 0);
-            assert_int_equal(span->marks[w], UINT64_MAX);
+            assert_int_equal(sh_span_marked(span, w), UINT64_MAX);
         }
         sh_span_delete(span);
     }
@@ -117,8 +111,8 @@ static void a_word_has_the_states_of_its_cells(void **unused)
 /* One cell of any size: every address leads to cell 0. */
 static void a_span_of_one_object(void **unused)
 {
-    struct sh_span *span = sh_span_new(1);
-    sh_span_setup(span, BASE, 1000000, 1);
+    struct sh_span *span = sh_span_new(1, SH_KIND_EXPLICIT);
+    sh_span_setup(span, BASE, 1000000, 1, SH_KIND_EXPLICIT);
     assert_int_equal(sh_span_words(span), 1);
     assert_int_equal(sh_span_cell_of(span, BASE), 0);
     assert_int_equal(sh_span_cell_of(span, BASE + 999999), 0);
@@ -147,7 +141,7 @@ static void a_descriptor_used_again_begins_anew(void **unused)
     for (uint32_t cell = 0; cell < span->cell_count; cell++)
         sh_cell_set(span, cell, SH_CELL_LIVE);
     for (uint32_t w = 0; w < sh_span_words(span); w++)
-        span->marks[w] = 0;
+        set_marks(span, w, 0);
     struct sh_cell cell = {span, 3};
     assert_true(sh_table_set(cell, &span->final_bits));
     assert_true(sh_table_set(cell, &span->weak_bits));
@@ -161,7 +155,7 @@ static void a_descriptor_used_again_begins_anew(void **unused)
     assert_null(sh_span_owner(again));
     assert_int_equal(again->used, 0);
     for (uint32_t w = 0; w < sh_span_words(again); w++)
-        assert_int_equal(again->marks[w], UINT64_MAX);
+        assert_int_equal(sh_span_marked(again, w), UINT64_MAX);
     sh_span_delete(again);
 }
 
@@ -261,5 +255,5 @@ int main(void)
         cmocka_unit_test(descriptors_memory_stays_theirs),
         cmocka_unit_test(what_is_not_valid_is_seen),
     };
-    return cmocka_run_group_tests(tests, enter, leave);
+    return cmocka_run_group_tests(tests, begin, leave);
 }

@@ -34,9 +34,9 @@ static void what_is_not_marked_is_free(void **unused)
     for (uint32_t cell = 0; cell < 200; cell++)
         hand_cell_out(span, cell);
     for (uint32_t cell = 0; cell < 200; cell += 3)
-        span->marks[cell / 64] |= sh_cell_bit(cell);
+        set_marked(span, cell, true);
     /* Marked but free: it stays free. */
-    span->marks[3] |= sh_cell_bit(210);
+    set_marked(span, 210, true);
     make_due(span);
     sh_span_sweep(span);
     for (uint32_t cell = 0; cell < 256; cell++)
@@ -83,7 +83,7 @@ static void the_dead_are_dead_before_the_sweep(void **unused)
     struct sh_span *span = small_span(SH_KIND_SCAN, 64);
     for (uint32_t cell = 0; cell < 8; cell++)
         hand_cell_out(span, cell);
-    span->marks[0] = 0x5a;
+    set_marks(span, 0, 0x5a);
     sh_cell_set(span, 1, SH_CELL_REMOTE);
     sh_cell_set(span, 3, SH_CELL_REMOTE);
     sh_or_relaxed(&span->remote_words, (uint64_t)1);
@@ -107,14 +107,14 @@ static void no_cell_stays_none(void **unused)
     for (uint32_t cell = 0; cell < span->cell_count; cell++)
         hand_cell_out(span, cell);
     assert_int_equal(live_word(span, 0), ~none);
-    span->marks[0] = 2;
+    set_marks(span, 0, 2);
     make_due(span);
     sh_span_sweep(span);
     assert_int_equal(live_word(span, 0), 2);
     assert_int_equal(sh_span_word(span, 0, SH_CELL_NONE), none);
     assert_int_equal(span->used, 1);
     assert_false(sh_span_is_empty(span));
-    span->marks[0] = 0;
+    set_marks(span, 0, 0);
     sh_span_sweep(span);
     assert_int_equal(span->used, 0);
     assert_true(sh_span_is_empty(span));
@@ -128,7 +128,7 @@ static void remote_frees_are_taken(void **unused)
     struct sh_span *span = small_span(SH_KIND_SCAN, 64);
     for (uint32_t cell = 0; cell < 100; cell++) {
         hand_cell_out(span, cell);
-        span->marks[cell / 64] |= sh_cell_bit(cell);
+        set_marked(span, cell, true);
     }
     sh_cell_set(span, 5, SH_CELL_REMOTE);
     sh_or_relaxed(&span->remote_words, (uint64_t)1);
@@ -158,8 +158,8 @@ static void the_deads_rare_bits_go(void **unused)
         assert_true(sh_table_set(of, &span->final_bits));
         assert_true(sh_table_set(of, &span->weak_bits));
     }
-    span->marks[0] = sh_cell_bit(63);
-    span->marks[1] = sh_cell_bit(65);
+    set_marks(span, 0, sh_cell_bit(63));
+    set_marks(span, 1, sh_cell_bit(65));
     make_due(span);
     sh_span_sweep(span);
     for (uint32_t cell = 62; cell < 66; cell++) {
@@ -203,7 +203,8 @@ static void rounds_stay_in_the_magazine(void **unused)
     assert_int_equal(span->used, rounds + 10);
     /* The second and third of ten live. */
     clear_marks(span);
-    span->marks[0] |= 6;
+    set_marked(span, 1, true);
+    set_marked(span, 2, true);
     make_due(span);
     void *p = sh_bin_take(bin);
     sh_span_sweep(span);

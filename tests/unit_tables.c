@@ -108,7 +108,7 @@ static void tables_end_with_the_span(void **unused)
     struct sh_span *span = small_span(SH_KIND_SCAN, 64);
     assert_true(sh_table_set(cell_of(span, 9), &span->final_bits));
     assert_true(sh_table_set(cell_of(span, 9), &span->weak_bits));
-    sh_span_setup(span, span->base, span->cell_size, span->cell_count);
+    sh_span_setup(span, span->base, span->cell_size, span->cell_count, SH_KIND_SCAN);
     assert_null(sh_load_relaxed(&span->final_bits));
     assert_null(sh_load_relaxed(&span->weak_bits));
     assert_int_equal(sh_load_relaxed(&span->owner), 0);

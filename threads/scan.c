@@ -161,15 +161,21 @@ SH_NO_SANITIZE static SH_NOINLINE void spill_and_scan(
     SH_BARRIER();
 }
 
-/* A thread that is not registered (any more) may collect, too. */
+/* A thread that is not registered (any more) may collect, too. In a frame of its own: what
+ * it does not fill of the record is what was left on the stack, pointers perhaps. */
+SH_NO_SANITIZE static SH_NOINLINE void scan_stranger(const struct scan *scan)
+{
+    struct sh_thread stranger;
+    sh_store_relaxed(&stranger.state, SH_THREAD_RUNNING);
+    sh_thread_find_stack(&stranger);
+    spill_and_scan(&stranger, scan);
+}
+
 SH_NO_SANITIZE void sh_scan_self(sh_range_fn *visit_range, void *context)
 {
     struct scan scan = {visit_range, context};
-    struct sh_thread *self = sh_tls.self, stranger;
-    if (!self) {
-        self = &stranger;
-        sh_store_relaxed(&self->state, SH_THREAD_RUNNING);
-        sh_thread_find_stack(self);
-    }
-    spill_and_scan(self, &scan);
+    if (sh_tls.self)
+        spill_and_scan(sh_tls.self, &scan);
+    else
+        scan_stranger(&scan);
 }

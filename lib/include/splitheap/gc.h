@@ -263,6 +263,14 @@ GC_PUBLIC size_t gc_set_threshold(size_t n_bytes);
  */
 GC_PUBLIC size_t gc_set_max_heap(size_t bytes);
 
+/**
+ * How many threads may mark in a collection, the collecting one included, at most 16; 0,
+ * the default (and the option markers), means as many as there are processors. The
+ * others are the library's own: made before the first collection of a heap of 8 MiB and
+ * more, asleep between collections, and not scanned. Returns what was set before.
+ */
+GC_PUBLIC unsigned gc_set_markers(unsigned markers);
+
 /** Why there was a collection. */
 enum gc_cause {
     GC_CAUSE_EXPLICIT, /**< the program asked for it */

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Marking as a whole: the collector's marker, the roots that were put off, and, in a
+ * heap that is worth it, a gang of markers.
+ *
+ *   begin      the marks are cleared
+ *   roots      at once, by the collector, or later, by any marker
+ *   map        bounds and mark map; from here on the locks stay held
+ *   complete   all that is reached from the roots so far is marked; may be repeated
+ *   end        how many markers took part
+ *
+ * The world is stopped; the caller holds SH_RANK_SHARED and SH_RANK_HEAP in each of these
+ * but where roots are put off: threads without a record, our own among them, give empty
+ * spans back at other times, and with them their marks.
+ */
+#ifndef SH_HEAPS_MARK_TEAM_H
+#define SH_HEAPS_MARK_TEAM_H
+
+#include "heaps/mark.h"
+
+/* Before the first collection, without a lock. */
+void sh_mark_init(void);
+
+/* How many markers there may be; 0: as many as processors. Returns the former. */
+unsigned sh_mark_set_markers(unsigned markers);
+
+/* Before the world is stopped, where a thread may be made: gets helpers if the heap is
+ * worth it. */
+void sh_mark_prepare_helpers(void);
+
+void sh_mark_begin(void);
+
+/* The words in [start, end), which stay as they are, are roots, less users' areas. Needs no
+ * lock. False: no memory. */
+bool sh_mark_add_root(const void *start, const void *end);
+
+/* The same at once, for words that do not stay. */
+void sh_mark_root_now(const void *start, const void *end);
+
+/* All malloc'd memory is a root. */
+void sh_mark_add_explicit(void);
+
+void sh_mark_map(void);
+void sh_mark_complete(void);
+
+unsigned sh_mark_end(void);
+
+#endif /* SH_HEAPS_MARK_TEAM_H */

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The gang. See threads/gang.h.
+ *
+ *      call      how many jobs there were; what helpers sleep on
+ *      doors     OPEN while a job may be joined, and how many are inside
+ *
+ *      caller    job, context are set;  doors = OPEN;  call++, wake
+ *                ... its part ...
+ *                doors &= ~OPEN;  until doors == 0
+ *      helper    until call != the last one seen
+ *                doors: OPEN | n -> OPEN | n + 1, else back to sleep
+ *                ... its part ...
+ *                doors--;  0: wake the caller
+ *
+ * The caller's release of OPEN is acquired by who joins, and the helper's release of its
+ * place by the caller. A helper that comes so late that the doors are closed, or that
+ * joins the next job with the last one's call, does no harm.
+ */
+#include "threads/gang.h"
+
+#include <errno.h>
+
+#include "lib/atomic.h"
+#include "lib/compiler.h"
+#include "lib/os.h"
+#include "lib/os_thread.h"
+#include "threads/registry.h"
+
+#define OPEN ((uint32_t)1 << 31)
+#define RETRY_NS ((uint64_t)10000000000)
+
+enum { SPINS = 200 };
+
+static struct sh_os_helper helpers[SH_GANG_MAX - 1];
+static _Atomic unsigned count;
+static _Atomic bool recruiting; /* a thread is at it */
+static _Atomic uint64_t retry;  /* not to be tried before */
+static _Atomic bool delicate;   /* the child of a fork with other threads */
+
+static sh_gang_job *job;
+static void *job_context;
+static _Atomic uint32_t call, doors, places;
+static _Atomic bool ending;
+
+/* ---- A helper ---- */
+
+static bool enter(void)
+{
+    uint32_t now = sh_load_relaxed(&doors);
+    while (now & OPEN)
+        if (sh_cas_acquire(&doors, &now, now + 1))
+            return true;
+    return false;
+}
+
+static void leave(void)
+{
+    if (sh_sub_seq_cst(&doors, 1u) == 1)
+        sh_os_wake(&doors, 1);
+}
+
+static void work(void)
+{
+    if (!enter())
+        return;
+    uint32_t place = sh_add_relaxed(&places, 1u) + 1;
+    if (place < SH_GANG_MAX)
+        job(job_context, place);
+    leave();
+}
+
+static void run(void)
+{
+    uint32_t seen = 0;
+    sh_tls.phase = SH_PHASE_ENDED; /* it allocates nothing but metadata memory */
+    sh_critical_enter();
+    while (!sh_load_seq_cst(&ending)) {
+        uint32_t now = sh_load_seq_cst(&call);
+        if (now == seen) {
+            sh_os_wait(&call, seen, 0);
+            continue;
+        }
+        seen = now;
+        work();
+    }
+    sh_critical_leave();
+}
+
+/* ---- The caller ---- */
+
+unsigned sh_gang_helpers(void)
+{
+    return sh_load_acquire(&count);
+}
+
+/* Not where the C library may be half-way through a change that a thread would find: as
+ * in heaps/background.c. */
+static bool may_recruit(void)
+{
+    return sh_tls.self && !sh_tls.self->collecting && sh_tls.critical == 0 &&
+           sh_tls.phase == SH_PHASE_OPEN &&
+           !(sh_load_relaxed(&delicate) && !sh_registry_ever_many()) &&
+           sh_os_now_coarse_ns() >= sh_load_relaxed(&retry);
+}
+
+static void recruit(unsigned wanted)
+{
+    unsigned now = sh_load_relaxed(&count);
+    for (; now < wanted && now < SH_GANG_MAX - 1; now++) {
+        if (sh_os_helper_start(&helpers[now], run)) {
+            sh_store_relaxed(&retry, sh_os_now_coarse_ns() + RETRY_NS);
+            return;
+        }
+        sh_store_release(&count, now + 1);
+    }
+}
+
+void sh_gang_recruit(unsigned wanted)
+{
+    if (sh_load_relaxed(&count) >= wanted || !may_recruit() ||
+        sh_exchange_seq_cst(&recruiting, true))
+        return;
+    int saved = errno;
+    recruit(wanted);
+    errno = saved;
+    sh_store_seq_cst(&recruiting, false);
+}
+
+void sh_gang_open(sh_gang_job *what, void *context, unsigned wanted)
+{
+    job = what;
+    job_context = context;
+    sh_store_relaxed(&places, 0u);
+    sh_store_release(&doors, OPEN);
+    sh_add_seq_cst(&call, 1u);
+    if (wanted)
+        sh_os_wake(&call, wanted);
+}
+
+void sh_gang_close(void)
+{
+    uint32_t inside = sh_and_seq_cst(&doors, ~OPEN) & ~OPEN;
+    for (unsigned i = 0; inside && i < SPINS; i++) {
+        sh_cpu_pause();
+        inside = sh_load_acquire(&doors);
+    }
+    while ((inside = sh_load_acquire(&doors)))
+        sh_os_wait(&doors, inside, 0);
+}
+
+void sh_gang_end(void)
+{
+    if (!sh_load_relaxed(&count))
+        return;
+    sh_store_seq_cst(&ending, true);
+    sh_add_seq_cst(&call, 1u);
+    sh_os_wake(&call, SH_GANG_MAX);
+    for (unsigned left = sh_load_acquire(&count); left;) {
+        sh_os_helper_join(&helpers[--left]);
+        sh_store_relaxed(&count, left);
+    }
+    sh_store_seq_cst(&ending, false);
+}
+
+void sh_gang_fork_child(bool others)
+{
+    sh_store_relaxed(&count, 0u);
+    sh_store_relaxed(&retry, 0);
+    sh_store_relaxed(&recruiting, false);
+    sh_store_relaxed(&ending, false);
+    sh_store_relaxed(&doors, 0u);
+    if (others || SH_TSAN) /* the thread sanitizer wants none in children at all */
+        sh_store_relaxed(&delicate, true);
+}
