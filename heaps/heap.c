@@ -35,6 +35,7 @@
 #include "lib/check.h"
 #include "lib/options.h"
 #include "threads/gang.h"
+#include "threads/gc_mutex.h"
 #include "threads/registry.h"
 #include "threads/static_roots.h"
 
@@ -373,6 +374,33 @@ static void look_around(void)
     sh_background_start_if_wanted(false);
 }
 
+/*
+ * After two collections in vain there is no memory: what was finalised by the first is
+ * freed by the second. Those do not count after which others took what was freed before
+ * this thread came to it, or collected themselves. Where somebody did since the epoch was
+ * `seen`, this thread need not, but waits until all of it is given back.
+ */
+#define COLLECT_TRIES 32
+
+static void *collect_and_alloc(const struct sh_request *request, uint32_t seen)
+{
+    void *p = NULL;
+    unsigned vain = 0;
+    for (unsigned tries = 0; !p && vain < 2 && tries < COLLECT_TRIES; tries++) {
+        uint32_t before = sh_load_relaxed(&sh_epoch);
+        bool done = before != seen;
+        if (done)
+            sh_gc_mutex_await(SH_GC_COLLECTING);
+        else if (!sh_collect_for_memory())
+            break;
+        seen = sh_load_relaxed(&sh_epoch);
+        p = alloc_somehow(request);
+        vain += !done && sh_load_relaxed(&sh_epoch) - before <= 1 &&
+                sh_pace_taken_bytes() == 0;
+    }
+    return p;
+}
+
 static void *alloc(const struct sh_request *request)
 {
     int saved = errno;
@@ -383,10 +411,10 @@ static void *alloc(const struct sh_request *request)
     }
     if (request->kind != SH_KIND_EXPLICIT)
         before_collected(request->bytes);
+    uint32_t seen = sh_load_relaxed(&sh_epoch);
     void *p = alloc_somehow(request);
-    /* What was finalised by the first is freed by the second. */
-    for (int i = 0; !p && i < 2 && sh_collect_for_memory(); i++)
-        p = alloc_somehow(request);
+    if (SH_UNLIKELY(!p))
+        p = collect_and_alloc(request, seen);
     look_around();
     errno = p ? saved : ENOMEM;
     return p;

@@ -69,13 +69,29 @@ void sh_pace_init(void)
 
 /* ---- The budget ---- */
 
-/* Most of the room: what is left then serves classes that have no cells yet. */
+/*
+ * Most of the room. The rest serves classes that have no cells yet: a thirty-second of
+ * the limit, and more where the limit was reached before the collection came.
+ */
+static size_t spare; /* the collector's */
+
 static size_t share_of(size_t room)
 {
     if (room == SIZE_MAX)
         return room;
-    size_t rest = sh_min(room / 4, sh_limit_most() / 32 * SH_PAGE_SIZE);
-    return sh_max(room - rest, TELL_BYTES);
+    size_t rest = sh_max(spare, sh_limit_most() / 32 * SH_PAGE_SIZE);
+    return sh_max(room - sh_min(rest, room / 4), TELL_BYTES);
+}
+
+static void learn_to_spare(const struct gc_collection *collection, size_t room)
+{
+    size_t least = sh_limit_most() / 32 * SH_PAGE_SIZE;
+    if (room == SIZE_MAX)
+        spare = 0;
+    else if (collection->cause == GC_CAUSE_MEMORY)
+        spare = sh_min(sh_max(spare * 2, least), least * 8);
+    else
+        spare -= spare / 16;
 }
 
 static size_t percent_of(size_t bytes)
@@ -128,7 +144,7 @@ static size_t balanced(const struct gc_collection *collection)
 /* Each thread's cache may keep something to itself. */
 static size_t floor_of(const struct gc_collection *collection)
 {
-    return sh_options.pace_floor + collection->threads * TELL_BYTES;
+    return sh_options.pace_floor + collection->threads * (TELL_BYTES / 4);
 }
 
 static size_t budget(const struct gc_collection *collection)
@@ -141,6 +157,7 @@ static size_t budget(const struct gc_collection *collection)
 void sh_pace_collected(const struct gc_collection *collection, size_t room)
 {
     size_t bytes = sh_max(budget(collection), floor_of(collection));
+    learn_to_spare(collection, room);
     sh_store_relaxed(&taken, (size_t)0);
     sh_store_relaxed(&trigger, sh_min(bytes, share_of(room)));
 }

@@ -360,6 +360,26 @@ static void several_threads_keep_to_it(void **unused)
     assert_true(in_use() <= threads_limit);
 }
 
+/* Who finds that another took what a collection freed collects again. */
+static void *make_garbage(void *arg)
+{
+    struct random random = {(uintptr_t)arg + 1};
+    for (int i = 0; i < 40000; i++)
+        MUST(gc_alloc(16 + random_below(&random, 4000), 0));
+    return NULL;
+}
+
+static void garbage_of_several_threads_never_fails(void **unused)
+{
+    pthread_t threads[4];
+    gc_set_auto_collect(false);
+    limit_to(24 * MIB);
+    for (uintptr_t i = 0; i < 4; i++)
+        threads[i] = start(make_garbage, (void *)i);
+    for (int i = 0; i < 4; i++)
+        join(threads[i]);
+}
+
 static void fork_and_allocate(void *unused)
 {
     struct chain *volatile chain = NULL;
@@ -427,6 +447,7 @@ int main(int argc, char **argv)
         LIMIT_TEST(growing_in_place_has_what_was_collected),
         LIMIT_TEST(half_as_much_again_as_lives_is_enough),
         LIMIT_TEST(several_threads_keep_to_it),
+        LIMIT_TEST(garbage_of_several_threads_never_fails),
         LIMIT_TEST(a_child_of_a_fork_has_it_too),
         LIMIT_TEST(pages_of_the_users_count_too),
         LIMIT_TEST(the_option_sets_it),

@@ -120,7 +120,7 @@ static void threads_raise_the_floor(void **unused)
 {
     struct gc_collection collection = {.threads = 100};
     sh_pace_collected(&collection, SIZE_MAX);
-    assert_int_equal(budget(), FLOOR + 100 * 64 * KIB);
+    assert_int_equal(budget(), FLOOR + 100 * 16 * KIB);
 }
 
 static void near_the_limit_it_is_due_earlier(void **unused)
@@ -137,6 +137,26 @@ static void near_the_limit_it_is_due_earlier(void **unused)
     /* Not with each allocation. */
     survived(100 * MIB, 0);
     assert_int_equal(budget(), 64 * KIB);
+}
+
+static void who_runs_into_the_limit_keeps_more_off_it(void **unused)
+{
+    struct gc_collection collection = {
+        .marked_bytes = 320 * MIB, .cause = GC_CAUSE_MEMORY};
+    sh_limit_set(640 * MIB);
+    sh_pace_collected(&collection, 300 * MIB);
+    assert_int_equal(budget(), 280 * MIB);
+    sh_pace_collected(&collection, 300 * MIB);
+    assert_int_equal(budget(), 260 * MIB);
+    for (int i = 0; i < 10; i++)
+        sh_pace_collected(&collection, 300 * MIB);
+    assert_int_equal(budget(), 225 * MIB); /* a quarter of the room at most */
+    collection.cause = GC_CAUSE_PACING;
+    for (int i = 0; i < 100; i++)
+        sh_pace_collected(&collection, 300 * MIB);
+    assert_int_equal(budget(), 280 * MIB);
+    sh_pace_collected(&collection, SIZE_MAX);
+    assert_int_equal(budget(), 320 * MIB);
 }
 
 static void a_new_limit_holds_at_once(void **unused)
@@ -299,6 +319,7 @@ int main(void)
         PACE_TEST(the_share_is_an_option),
         PACE_TEST(roots_are_marked_too),
         PACE_TEST(threads_raise_the_floor),
+        PACE_TEST(who_runs_into_the_limit_keeps_more_off_it),
         PACE_TEST(a_new_limit_holds_at_once),
         PACE_TEST(the_budget_goes_by_square_roots),
         PACE_TEST(of_a_large_heap_it_is_a_third),
