@@ -29,9 +29,15 @@ struct sh_lock sh_callback_lock = SH_LOCK_INIT(SH_RANK_CALLBACK);
 static struct chunk *first, *last;
 static _Atomic size_t waiting; /* entries queued */
 
-/* This thread is running callbacks: what they cause to be queued is run after them, not
- * inside them. */
-static SH_TLS bool running;
+/*
+ * The frame in which this thread is running callbacks, or 0: what they cause to be queued
+ * is run after them, not inside them. A callback may leave by an exception or longjmp, of
+ * which nobody tells us: then a frame that does not lie below says so, or that there was
+ * no end of asking.
+ */
+#define REFUSALS 16
+static SH_TLS uintptr_t running;
+static SH_TLS unsigned refused;
 
 static bool append_chunk(void)
 {
@@ -182,15 +188,17 @@ static void run_entry(uintptr_t entry)
 bool sh_callback_run(void)
 {
     uintptr_t entry = 0;
+    uintptr_t frame = (uintptr_t)__builtin_frame_address(0);
     bool any = false;
-    if (running)
+    if (running && frame < running && refused++ < REFUSALS)
         return false;
-    running = true;
+    running = frame;
+    refused = 0;
     while (next_entry(&entry)) {
         run_entry(entry);
         any = true;
     }
     gc_weakref_sweep();
-    running = false;
+    running = 0;
     return any;
 }

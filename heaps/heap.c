@@ -143,8 +143,17 @@ static bool has_cache(struct sh_thread *self)
 }
 
 /* The cache to allocate from, in a critical section until leave_cache. */
+/* A lock may be held here, by the very thread that would wait for it. */
+static SH_COLD void entered_again(void)
+{
+    sh_fatal("the heap is entered from a signal handler that interrupted it; a handler "
+             "may call nothing that allocates or frees");
+}
+
 static struct sh_cache *enter_cache(void)
 {
+    if (SH_UNLIKELY(sh_tls.critical > 0))
+        entered_again();
     struct sh_thread *self = sh_thread_enter();
     sh_critical_enter();
     if (SH_LIKELY(self && has_cache(self))) {

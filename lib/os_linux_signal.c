@@ -37,14 +37,15 @@ int sh_os_stop_signal(void)
  * cancellation would otherwise unwind a stopped thread. Not on the alternate stack,
  * so that a thread's registers are on the stack that it runs on.
  */
-static sh_os_handler *swap_handler(int signal, sh_os_handler *handler)
+static int swap_handler(int signal, sh_os_handler *handler, sh_os_handler **before)
 {
     struct sigaction new = {.sa_flags = SA_SIGINFO | SA_RESTART}, old;
     new.sa_sigaction = handler;
     memset(&new.sa_mask, 0xff, sizeof new.sa_mask);
     if (sigaction(signal, handler ? &new : NULL, &old) != 0)
-        sh_fatal("signal %d cannot be handled: error %d", signal, errno);
-    return old.sa_sigaction;
+        return errno;
+    *before = old.sa_sigaction;
+    return 0;
 }
 
 #if SH_TSAN
@@ -85,19 +86,19 @@ void __tsan_acquire(void *address);
 
 static struct sh_range runtime;
 
-static void install(int signal, sh_os_handler *handler)
+static int install(int signal, sh_os_handler *handler)
 {
+    sh_os_handler *before;
     struct sh_range code = sh_os_mapping((uintptr_t)__tsan_acquire);
     uintptr_t ours = (uintptr_t)sh_os_signal_return;
-    if (ours >= code.low && ours < code.high) {
-        swap_handler(signal, handler);
-        return;
-    }
+    if (ours >= code.low && ours < code.high)
+        return swap_handler(signal, handler, &before);
     runtime = code;
     struct kernel_sigaction new = {handler, SA_SIGINFO | SA_RESTART | SA_RESTORER_FLAG,
         sh_os_signal_return, ~(uint64_t)0};
-    if (syscall(SYS_rt_sigaction, signal, &new, NULL, KERNEL_MASK_BYTES) != 0)
-        sh_fatal("signal %d cannot be handled: error %d", signal, errno);
+    return syscall(SYS_rt_sigaction, signal, &new, NULL, KERNEL_MASK_BYTES) == 0
+               ? 0
+               : errno;
 }
 
 SH_NO_SANITIZE bool sh_os_may_park(const void *context)
@@ -107,9 +108,10 @@ SH_NO_SANITIZE bool sh_os_may_park(const void *context)
     return at < runtime.low || at >= runtime.high;
 }
 #else
-static void install(int signal, sh_os_handler *handler)
+static int install(int signal, sh_os_handler *handler)
 {
-    swap_handler(signal, handler);
+    sh_os_handler *before;
+    return swap_handler(signal, handler, &before);
 }
 
 bool sh_os_may_park(const void *context)
@@ -127,11 +129,13 @@ static bool is_program_handler(sh_os_handler *handler)
 
 int sh_os_signal_handle(int signal, sh_os_handler *handler)
 {
-    sh_os_handler *old = swap_handler(signal, NULL);
+    sh_os_handler *old = NULL;
+    int error = swap_handler(signal, NULL, &old);
+    if (error)
+        return error;
     if (is_program_handler(old) && old != handler)
         return EBUSY;
-    install(signal, handler);
-    return 0;
+    return install(signal, handler);
 }
 
 SH_NO_SANITIZE int sh_os_signal_thread(uint32_t tid, int signal)
@@ -195,6 +199,11 @@ SH_NO_SANITIZE uint64_t sh_os_signals_block(void)
 SH_NO_SANITIZE void sh_os_signals_restore(uint64_t saved)
 {
     change_mask(SIG_SETMASK, saved);
+}
+
+int sh_os_signalfd(int fd, const sigset_t *mask, int flags)
+{
+    return (int)syscall(SYS_signalfd4, fd, mask, KERNEL_MASK_BYTES, flags);
 }
 
 SH_NO_SANITIZE void sh_os_park_wait(_Atomic uint32_t *word, uint32_t value)

@@ -97,7 +97,8 @@ typedef void sh_os_handler(int signal, siginfo_t *info, void *context);
 
 /*
  * Installs `handler`, with all signals blocked while it runs and interrupted system
- * calls restarted. 0, or EBUSY when the program already handles the signal.
+ * calls restarted. 0, EBUSY when the program already handles the signal, or another errno
+ * where the system does not let it be handled.
  */
 int sh_os_signal_handle(int signal, sh_os_handler *handler);
 
@@ -123,6 +124,9 @@ uintptr_t sh_os_interrupted(const void *context, uintptr_t words[SH_OS_REGISTERS
 
 /* Lets the calling thread get `signal`. (handler) */
 void sh_os_signal_unblock(int signal);
+
+/* signalfd, as the C library has it. */
+int sh_os_signalfd(int fd, const sigset_t *mask, int flags);
 
 /* Blocks all signals in the calling thread. (handler) */
 uint64_t sh_os_signals_block(void);

@@ -252,6 +252,58 @@ static void an_allocation_that_wants_a_collection_does_not_wait(void **unused)
     gc_set_threshold(before);
 }
 
+/* ---- Many, deep, across a collection that is wanted ---- */
+
+#define DEEP 1000
+#define LOCKERS 8
+
+static _Atomic uint32_t inside, outside;
+
+static void *lock_deep(void *unused)
+{
+    void *p = gc_alloc(64, 0), *q = sh_malloc(64);
+    for (int i = 0; i < DEEP; i++)
+        gc_lock();
+    gc_free(p);
+    gc_free(q);
+    sh_add_seq_cst(&inside, 1u);
+    while (sh_load_relaxed(&inside) < LOCKERS)
+        sleep_us(100);
+    for (int i = 0; i < DEEP; i++) {
+        MUST(gc_is_locked() && !gc_alloc(16, 0));
+        MUST(gc_nbytes(p) > 0 && gc_nbytes(q) > 0);
+        gc_collect();
+        if (i == DEEP / 2)
+            sleep_us(20000);
+        gc_unlock();
+    }
+    MUST(!gc_is_locked() && gc_nbytes(p) == 0 && gc_nbytes(q) == 0);
+    sh_add_seq_cst(&outside, 1u);
+    return NULL;
+}
+
+/* Meanwhile one allocates, which wants collections and gets none, and one waits. */
+static void many_lock_deep_across_a_wanted_collection(void **unused)
+{
+    pthread_t lockers[LOCKERS];
+    inside = outside = step = 0;
+    size_t before = gc_set_threshold(MIB);
+    for (int i = 0; i < LOCKERS; i++)
+        lockers[i] = start(lock_deep, NULL);
+    while (sh_load_relaxed(&inside) < LOCKERS)
+        sleep_us(100);
+    pthread_t collector = start(collect, NULL);
+    static struct batch batch;
+    batch = (struct batch){.size = 16000};
+    make_batch(&batch);
+    join(collector);
+    assert_int_equal(step, 2);
+    for (int i = 0; i < LOCKERS; i++)
+        join(lockers[i]);
+    assert_int_equal(outside, LOCKERS);
+    gc_set_threshold(before);
+}
+
 static void *start_and_end(void *unused)
 {
     gc_collect_start();
@@ -314,6 +366,7 @@ int main(void)
         cmocka_unit_test(several_are_inside_at_once),
         cmocka_unit_test(an_allocation_that_wants_a_collection_does_not_wait),
         cmocka_unit_test(a_lock_waits_for_the_collection_under_way),
+        cmocka_unit_test(many_lock_deep_across_a_wanted_collection),
         cmocka_unit_test(a_thread_may_end_inside),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

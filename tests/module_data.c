@@ -7,7 +7,7 @@ void module_set(uintptr_t value);
 
 uintptr_t module_word = 1;
 
-static __thread uintptr_t words[100];
+static __thread volatile uintptr_t words[100];
 
 void module_set(uintptr_t value)
 {

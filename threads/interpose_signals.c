@@ -19,16 +19,21 @@
  *
  * Locks: none. Any thread, signal handlers included.
  */
+/* With it a cleanup handler would make us need the compiler's exception library. */
+#undef __EXCEPTIONS
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <time.h>
 
 #include "lib/check.h"
 #include "lib/compiler.h"
 #include "lib/os_thread.h"
 #include "threads/stop.h"
+#include "threads/thread.h"
 
 #ifndef SH_INTERPOSE
 #define SH_INTERPOSE 1
@@ -119,10 +124,42 @@ SH_PUBLIC int sigsuspend(const sigset_t *set)
 
 /* ---- Waiting ---- */
 
+static void end_blocking(void *unused)
+{
+    (void)unused;
+    sh_blocking_end();
+}
+
+/*
+ * Before the stop signal is in use the thread may block it, and would not be stopped in
+ * here; so it stands as in gc_blocking_begin. It may be cancelled here, too.
+ */
+static SH_NOINLINE int wait_as_blocking(
+    const sigset_t *set, siginfo_t *info, const struct timespec *timeout)
+{
+    int result;
+    sh_blocking_begin(__builtin_frame_address(0));
+    pthread_cleanup_push(end_blocking, NULL);
+    result = BEHIND(wait)(set, info, timeout);
+    pthread_cleanup_pop(1);
+    sh_stop_let_in();
+    return result;
+}
+
+static bool is_blocking(void)
+{
+    struct sh_thread *self = sh_tls.self;
+    return !self || sh_load_relaxed(&self->state) == SH_THREAD_BLOCKING ||
+           sh_load_relaxed(&self->state) == SH_THREAD_HELD;
+}
+
 SH_PUBLIC int sigtimedwait(
     const sigset_t *set, siginfo_t *info, const struct timespec *timeout)
 {
     sigset_t copy;
+    if (!sh_stop_signal_in_use() && !is_blocking())
+        return wait_as_blocking(set, info, timeout);
+    sh_stop_let_in(); /* blocked since before */
     return BEHIND(wait)(less_ours(set, &copy), info, timeout);
 }
 
@@ -142,6 +179,13 @@ SH_PUBLIC int sigwait(const sigset_t *set, int *sig)
     if (!failed)
         *sig = result;
     return failed;
+}
+
+/* A read from it would take what is pending, blocked or not. */
+SH_PUBLIC int signalfd(int fd, const sigset_t *mask, int flags)
+{
+    sigset_t copy;
+    return sh_os_signalfd(fd, less_ours(mask, &copy), flags);
 }
 
 /* ---- Handling ---- */

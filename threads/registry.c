@@ -37,6 +37,7 @@
 #include "threads/gc_mutex.h"
 #include "threads/life.h"
 #include "threads/stop.h"
+#include "threads/strangers.h"
 
 struct sh_lock sh_registry_lock = SH_LOCK_INIT(SH_RANK_REGISTRY);
 
@@ -236,6 +237,8 @@ void sh_thread_leave(bool ended)
     sh_tls.left = true;
     if (ended)
         sh_tls.phase = SH_PHASE_ENDED;
+    if (ended && self)
+        sh_strangers_leaving();
     const struct sh_thread_hooks *heap = sh_registry_hooks();
     if (self && heap->none_left && sh_registry_count() == 0)
         heap->none_left();

@@ -91,6 +91,7 @@
 #include "lib/check.h"
 #include "lib/os.h"
 #include "lib/os_thread.h"
+#include "lib/print.h"
 #include "threads/registry.h"
 #include "threads/strangers.h"
 
@@ -371,10 +372,29 @@ int sh_stop_set_signal(int signal)
     return 0;
 }
 
+/* A sandbox may forbid what stopping takes. */
+static _Atomic bool impossible;
+
+bool sh_stop_is_impossible(void)
+{
+    return sh_load_relaxed(&impossible);
+}
+
 static void take_into_use(int signal)
 {
-    if (sh_os_signal_handle(signal, on_signal) != 0)
+    int error = sh_os_signal_handle(signal, on_signal);
+    if (error == EBUSY)
         sh_fatal("signal %d, which stops threads, is handled by the program", signal);
+    if (!error)
+        error = sh_os_signal_thread(sh_os_thread_id(), 0);
+    if (error) {
+        sh_print(&sh_stderr_sink,
+            "splitheap: the system does not let threads be stopped (rt_sigaction or "
+            "tgkill fails with error %d): while there are several, nothing is "
+            "collected\n",
+            error);
+        sh_store_relaxed(&impossible, true);
+    }
     sh_os_signal_unblock(signal);
     /* Pairs with the acquires of in_use. */
     sh_store_release(&in_use, true);

@@ -42,6 +42,10 @@ uint64_t sh_world_stop_began(void);
  */
 void sh_stop_prepare(void);
 
+/* The system does not let threads be signalled; probed when the signal is taken into
+ * use, and told. */
+bool sh_stop_is_impossible(void);
+
 /* Chooses the signal, before it is in use; 0 or EBUSY. */
 int sh_stop_set_signal(int signal);
 

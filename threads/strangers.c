@@ -155,6 +155,38 @@ static bool is_ours(uint32_t tid)
     return false;
 }
 
+/* ---- Those that end ---- */
+
+/*
+ * Who has left the registry for good is not waited for. The kernel may use its number
+ * again, but not so soon: it comes to it after all the others.
+ */
+#define LEAVING_MAX 64
+#define LEAVING_NS 50000000
+
+static struct {
+    _Atomic uint32_t tid;
+    _Atomic uint64_t since;
+} leaving[LEAVING_MAX];
+static _Atomic uint32_t left_so_far;
+
+void sh_strangers_leaving(void)
+{
+    uint32_t i = sh_add_relaxed(&left_so_far, 1u) % LEAVING_MAX;
+    sh_store_relaxed(&leaving[i].tid, 0u);
+    sh_store_seq_cst(&leaving[i].since, sh_os_now_coarse_ns());
+    sh_store_seq_cst(&leaving[i].tid, sh_os_thread_id());
+}
+
+static bool is_leaving(uint32_t tid)
+{
+    uint64_t now = sh_os_now_ns();
+    for (int i = 0; i < LEAVING_MAX; i++)
+        if (sh_load_seq_cst(&leaving[i].tid) == tid)
+            return now - sh_load_seq_cst(&leaving[i].since) < LEAVING_NS;
+    return false;
+}
+
 /* ---- Looking ---- */
 
 /* One bit a thread number, of which there are no more than that (the kernel's
@@ -193,7 +225,8 @@ static void note(void *context, uint32_t tid)
             return;
         }
     }
-    take_in(tid);
+    if (!is_leaving(tid))
+        take_in(tid);
 }
 
 static void unlist_all(void)

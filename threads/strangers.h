@@ -44,6 +44,9 @@ struct sh_stranger *sh_strangers_me(int number);
 void sh_strangers_ours_begin(void);
 void sh_strangers_ours_end(void);
 
+/* The calling thread was registered, and is about to end for good: it holds nothing. */
+void sh_strangers_leaving(void);
+
 /* In the child of a fork. */
 void sh_strangers_fork_child(void);
 

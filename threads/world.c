@@ -31,7 +31,7 @@
 uint64_t sh_stop_patience_ns = 10000000000u;
 
 /* Of our patience: the longest time between two looks, and between two signals. */
-#define LOOK_PART 100
+#define LOOK_PART (SH_TSAN ? 10000 : 100)
 #define RESEND_PART (SH_TSAN ? 10000 : 10)
 #define FIRST_LOOK_NS 1000000
 
@@ -83,8 +83,8 @@ static void send(struct sh_thread *thread, int signal, int number)
                     ? sh_os_signal_thread(thread->tid, signal)
                     : sh_os_signal_thread_noting(thread->tid, signal, number);
     }
-    if (error == ESRCH)
-        give_up(thread);
+    if (error == ESRCH || (error == EPERM && number >= 0))
+        give_up(thread); /* a sandbox may forbid to signal with a number */
     else if (error != 0 && error != EAGAIN)
         sh_fatal("signalling thread %u failed: error %d", thread->tid, error);
 }
@@ -377,12 +377,26 @@ uint64_t sh_world_stop_began(void)
     return stop_began;
 }
 
+static bool is_alone(void)
+{
+    struct sh_thread *thread = sh_registry_first();
+    return !thread || (thread == sh_tls.self && !thread->next);
+}
+
 static bool stop(bool patient)
 {
     SH_CHECK1(sh_tls.critical > 0);
     stop_began = sh_os_now_ns();
     sh_stop_prepare();
     sh_registry_lock_politely();
+    if (sh_stop_is_impossible()) {
+        if (is_alone())
+            return true;
+        if (patient)
+            sh_fatal("threads have to be stopped, and the system does not let them be");
+        sh_lock_release(&sh_registry_lock);
+        return false;
+    }
     if (stop_registered(patient) && stop_strangers(patient))
         return true;
     take_back();

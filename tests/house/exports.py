@@ -27,7 +27,7 @@ CXX = [f"_Zn{k}m{s}" for k in "wa" for s in ("", NOTHROW, ALIGNED, ALIGNED + NOT
     for s in ("", NOTHROW, "m", ALIGNED, "m" + ALIGNED, ALIGNED + NOTHROW)
 ]
 THREADS = """pthread_create thrd_create pthread_sigmask sigprocmask sigsuspend sigwait
-    sigwaitinfo sigtimedwait sigaction signal""".split()
+    sigwaitinfo sigtimedwait signalfd sigaction signal""".split()
 REPLACED = {*MALLOC, *NUMBERS, *LIBC, *CXX, *THREADS}
 
 

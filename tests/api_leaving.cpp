@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Leaving our frames by another way than return: C++ exceptions and longjmp out of
+ * finalisers and weak reference hooks, through gc_collect and gc_alloc; and callbacks
+ * that allocate, collect, lock, and make threads. Also std::thread.
+ */
+#include <csetjmp>
+#include <cstdarg>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+extern "C" {
+#include <setjmp.h>
+
+#include <cmocka.h>
+}
+
+#include <splitheap/gc.h>
+
+static const unsigned objects = 200;
+
+static unsigned finalised, left;
+static void (*deed)(void);
+
+struct typed {
+    const struct gc_type *type;
+    size_t number;
+};
+
+static void finalise(void *object)
+{
+    if (static_cast<typed *>(object)->number >= objects)
+        abort();
+    finalised++;
+    if (deed)
+        deed();
+}
+
+static const struct gc_type type = {finalise};
+
+static void make_objects()
+{
+    std::thread maker([] {
+        for (unsigned i = 0; i < objects; i++) {
+            auto *p = static_cast<typed *>(
+                gc_alloc(sizeof(typed), GC_ALLOC_FLAG_HAS_FINALISER));
+            p->type = &type;
+            p->number = i;
+        }
+    });
+    maker.join();
+}
+
+/* Until all but a few that stale words hold have been finalised. */
+static void collect_all(void (*collect)(void))
+{
+    for (unsigned i = 0; i < 4 * objects && finalised < objects - 4; i++)
+        collect();
+    assert_in_range(finalised, objects - 4, objects);
+    deed = nullptr;
+    gc_collect();
+    assert_false(gc_is_locked());
+    void *p = gc_alloc(100, 0);
+    assert_non_null(p);
+    gc_free(p);
+}
+
+static void begin(void (*what)(void))
+{
+    deed = nullptr;
+    gc_collect();
+    finalised = left = 0;
+    make_objects();
+    deed = what;
+}
+
+/* ---- Exceptions ---- */
+
+static void throw_it()
+{
+    if (finalised % 3 == 0)
+        throw std::runtime_error("out of a finaliser");
+}
+
+static void collect_and_catch()
+{
+    try {
+        gc_collect();
+    } catch (const std::runtime_error &) {
+        left++;
+    }
+}
+
+static void allocate_and_catch()
+{
+    try {
+        for (unsigned i = 0; i < 100; i++)
+            (void)!gc_alloc(10000, 0);
+    } catch (const std::runtime_error &) {
+        left++;
+    }
+}
+
+static void exceptions_pass_through(void **)
+{
+    begin(throw_it);
+    collect_all(collect_and_catch);
+    assert_true(left > 10);
+}
+
+static void exceptions_pass_through_allocation(void **)
+{
+    size_t before = gc_set_threshold(100000);
+    begin(throw_it);
+    collect_all(allocate_and_catch);
+    assert_true(left > 10);
+    gc_set_threshold(before);
+}
+
+/* ---- longjmp ---- */
+
+static jmp_buf place;
+
+static void jump()
+{
+    if (finalised % 5 == 0)
+        longjmp(place, 1);
+}
+
+static void collect_and_be_jumped_out_of()
+{
+    if (setjmp(place) == 0)
+        gc_collect();
+    else
+        left++;
+}
+
+static void jumps_pass_through(void **)
+{
+    begin(jump);
+    collect_all(collect_and_be_jumped_out_of);
+    assert_true(left > 10);
+}
+
+/* ---- Callbacks that use the library ---- */
+
+static void use_everything()
+{
+    void *p = gc_alloc(300, 0);
+    if (!p)
+        abort();
+    gc_free(p);
+    if (finalised % 20 == 0)
+        gc_collect();
+    gc_lock();
+    gc_lock();
+    if (gc_alloc(10, 0))
+        abort();
+    gc_unlock();
+    gc_unlock();
+    if (finalised % 20 == 1)
+        std::thread([] {
+            if (gc_thread_register() != 0 || !gc_alloc(10, 0))
+                abort();
+            gc_collect();
+        }).join();
+}
+
+static void collect()
+{
+    gc_collect();
+}
+
+static void callbacks_use_everything(void **)
+{
+    begin(use_everything);
+    collect_all(collect);
+}
+
+/* ---- std::thread ---- */
+
+static void threads_of_the_cxx_library(void **)
+{
+    std::vector<std::thread> threads;
+    for (unsigned n = 0; n < 4; n++)
+        threads.emplace_back([n] {
+            std::vector<void *> own;
+            for (unsigned i = 0; i < 2000; i++) {
+                own.push_back(gc_alloc(i % 300 + 1, 0));
+                if (i % 500 == n)
+                    gc_collect();
+            }
+            for (void *p : own)
+                if (gc_nbytes(p) == 0)
+                    abort();
+        });
+    for (auto &thread : threads)
+        thread.join();
+}
+
+int main()
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(exceptions_pass_through),
+        cmocka_unit_test(exceptions_pass_through_allocation),
+        cmocka_unit_test(jumps_pass_through),
+        cmocka_unit_test(callbacks_use_everything),
+        cmocka_unit_test(threads_of_the_cxx_library),
+    };
+    return cmocka_run_group_tests(tests, nullptr, nullptr);
+}
