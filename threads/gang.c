@@ -26,6 +26,7 @@
 #include "lib/os.h"
 #include "lib/os_thread.h"
 #include "threads/registry.h"
+#include "threads/strangers.h"
 
 #define OPEN ((uint32_t)1 << 31)
 #define RETRY_NS ((uint64_t)10000000000)
@@ -75,6 +76,7 @@ static void run(void)
     uint32_t seen = 0;
     sh_tls.phase = SH_PHASE_ENDED; /* it allocates nothing but metadata memory */
     sh_critical_enter();
+    sh_strangers_ours_begin();
     while (!sh_load_seq_cst(&ending)) {
         uint32_t now = sh_load_seq_cst(&call);
         if (now == seen) {
@@ -84,6 +86,7 @@ static void run(void)
         seen = now;
         work();
     }
+    sh_strangers_ours_end();
     sh_critical_leave();
 }
 
