@@ -6,6 +6,7 @@
 #include <limits.h>
 
 #include "lib/bits.h"
+#include "tests/harness/backend.h"
 #include "tests/harness/fault.h"
 #include "tests/harness/object.h"
 #include "tests/harness/report.h"
@@ -35,7 +36,9 @@ bool helper_start(
     pthread_attr_init(&attr);
     if (size)
         pthread_attr_setstacksize(&attr, size);
+    HELPER_EYES_SHUT_BEGIN();
     int error = pthread_create(thread, &attr, run, arg);
+    HELPER_EYES_SHUT_END();
     pthread_attr_destroy(&attr);
     if (error == 0) {
         sh_add_relaxed(&threads_created, (uint64_t)1);
@@ -44,6 +47,29 @@ bool helper_start(
     if (size != STACK_NO_ROOM && !settings_memory_is_short())
         fail("thread", NULL, "pthread_create failed: error %d", error);
     return false;
+}
+
+void *helper_join(pthread_t thread)
+{
+    void *result = NULL;
+    HELPER_EYES_SHUT_BEGIN();
+    int error = pthread_join(thread, &result);
+    HELPER_EYES_SHUT_END();
+    if (error)
+        fail("thread", NULL, "pthread_join failed: error %d", error);
+    return result;
+}
+
+/* It holds pointers before it allocates, where pthread_create is not the library's. */
+void helper_register(void)
+{
+    for (int i = 0; backend->collects && gc_thread_register() != 0; i++) {
+        if (!settings_memory_is_short())
+            fail("thread", NULL, "a thread could not be registered");
+        if (i == 1000)
+            give_up("no memory for a thread's record");
+        own_sleep_us(1000);
+    }
 }
 
 /* ---- Ending ---- */

@@ -7,6 +7,8 @@
 #include <signal.h>
 #include <stdbool.h>
 
+#include <splitheap/gc.h>
+
 #include "lib/compiler.h"
 #include "tests/harness/lane.h"
 
@@ -16,12 +18,31 @@
 #define HELPER_SANITIZED 0
 #endif
 
+/*
+ * Around calls that the thread sanitizer does in its runtime, with its eyes shut: a thread
+ * that is stopped inside cannot show the sanitizer that what it did before comes before
+ * what the collector does. Inside them the thread counts as stopped already.
+ */
+#if SH_TSAN
+#define HELPER_EYES_SHUT_BEGIN() gc_blocking_begin()
+#define HELPER_EYES_SHUT_END() gc_blocking_end()
+#else
+#define HELPER_EYES_SHUT_BEGIN() ((void)0)
+#define HELPER_EYES_SHUT_END() ((void)0)
+#endif
+
 #define HELPER_SIGNAL SIGUSR1
 #define HELPER_PAUSE SIGUSR2
 
 /* With a stack of a size by chance. False: there are no more threads to be had. */
 bool helper_start(
     pthread_t *thread, void *(*run)(void *), void *arg, struct random *random);
+
+/* What the thread returned. */
+void *helper_join(pthread_t thread);
+
+/* Makes the calling thread known to the library, however often that is refused. */
+void helper_register(void);
 
 /* Handlers, and the key of the thread-specific values; before any thread starts. */
 void helpers_init(void);

@@ -72,7 +72,7 @@ static void verify_links(struct entry *entry)
 {
     for (unsigned i = 0; i < entry->links; i++)
         if (entry->link[i])
-            object_verify(ledger_entry(entry->link[i]));
+            object_look_at(ledger_entry(entry->link[i]));
 }
 
 static void finalise(void *p)
@@ -88,7 +88,7 @@ static void finalise(void *p)
         return; /* another thread may have been about to change it */
     if (!first)
         fail("callback", entry, "a finaliser came twice");
-    object_verify(entry);
+    object_look_at(entry);
     verify_links(entry);
     sh_add_relaxed(&counts.finalised, (uint64_t)1);
     if (random_once_in(&random, 8) && bring_back(entry, &random)) {

@@ -106,8 +106,7 @@ static void begin_life(struct worker *worker, void **stack)
 {
     struct lane *lane = worker->lane;
     my_lane_is(lane);
-    if (backend->collects && gc_thread_register() != 0)
-        give_up("no memory for a thread's record");
+    helper_register();
     helper_alternate_stack();
     for (int i = 0; i < KEPT_PLACES; i++)
         worker->places[i] = lane->kept[i];

@@ -90,7 +90,7 @@ static struct entry *take_unused(void)
 /* All but the life and the number is cleared. */
 static void clear(struct entry *entry)
 {
-    entry->hidden = 0;
+    sh_store_relaxed(&entry->hidden, (uintptr_t)0);
     entry->asked = entry->bytes = entry->usable = entry->alignment = entry->head = 0;
     sh_store_relaxed(&entry->pending, 0u);
     entry->next = 0;
@@ -147,7 +147,7 @@ void entry_touch(struct entry *entry)
     entry->used_in = my_scenario();
 }
 
-void **entry_link(const struct entry *entry, unsigned i)
+void **entry_link(struct entry *entry, unsigned i)
 {
     char *p = entry_address(entry);
     return (void **)(void *)(p + entry->head - (entry->links - i) * sizeof(void *));

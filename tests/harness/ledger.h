@@ -37,7 +37,7 @@ enum origin { OF_ANY, OF_MALLOC, OF_ALIGNED_ALLOC };
 
 struct entry {
     _Atomic uint64_t life;
-    uintptr_t hidden;         /* the address */
+    _Atomic uintptr_t hidden; /* the address; an audit may look too late */
     size_t asked;             /* bytes asked for */
     size_t bytes;             /* that are filled: those, or all of its cell's */
     size_t usable;            /* of its cell */
@@ -81,9 +81,9 @@ static inline uint64_t entry_serial(struct entry *entry)
     return life_serial(sh_load_relaxed(&entry->life));
 }
 
-static inline void *entry_address(const struct entry *entry)
+static inline void *entry_address(struct entry *entry)
 {
-    return reveal(entry->hidden);
+    return reveal(sh_load_relaxed(&entry->hidden));
 }
 
 /* An entry with a serial number, UNUSED yet. */
@@ -142,7 +142,7 @@ size_t ledger_audit(struct dropped_list *list);
 /*
  * The word of the object that pointer number i of it is in: the last ones of its head.
  */
-void **entry_link(const struct entry *entry, unsigned i);
+void **entry_link(struct entry *entry, unsigned i);
 
 struct ledger_counts {
     _Atomic uint64_t made, freed, dropped, collected, resurrected;

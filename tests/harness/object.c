@@ -47,7 +47,7 @@ static size_t size_any(struct random *random)
         return size_near_edge(random);
     if (dice < 9970)
         return 1 + random_below(random, (size_t)512 << 10);
-    if (dice < 9998)
+    if (dice < 9990)
         return 1 + random_below(random, (size_t)4 << 20);
     return 1 + random_below(random, (size_t)40 << 20);
 }
@@ -145,7 +145,7 @@ static void *bend(struct worker *worker, struct entry *entry, void *p, bool clea
 static void check_new(struct entry *entry, void *p, bool cleared)
 {
     size_t at;
-    entry->hidden = hide(p);
+    sh_store_relaxed(&entry->hidden, hide(p));
     if ((uintptr_t)p % sh_max(entry->alignment, GRANULE) != 0)
         fail("alignment", entry, "is not aligned to %zu bytes",
             sh_max(entry->alignment, GRANULE));
@@ -281,13 +281,18 @@ static void plant_in(struct entry *entry, char *p)
 
 void object_verify(struct entry *entry)
 {
+    plant_in(entry, entry_address(entry));
+    object_look_at(entry);
+    entry_touch(entry);
+}
+
+void object_look_at(struct entry *entry)
+{
     char *p = entry_address(entry);
     size_t usable = usable_bytes(entry, p);
-    plant_in(entry, p);
     if (usable != entry->usable)
         fail("size", entry, "has %zu bytes, and had %zu", usable, entry->usable);
     verify_content(entry, p, entry->bytes, entry->bytes);
-    entry_touch(entry);
     sh_add_relaxed(&counts.verified, (uint64_t)1);
 }
 
@@ -304,7 +309,7 @@ static void write_stale(uintptr_t hidden)
     for (unsigned i = 0; plant_now(PLANT_STALE_WRITE) && i < 16; i++) {
         uintptr_t at = sh_load_relaxed(&stale[i]);
         struct entry *entry = at ? shadow_find(reveal(at)) : NULL;
-        if (entry && entry_state(entry) == LIVE && entry->hidden == at &&
+        if (entry && entry_state(entry) == LIVE && hide(entry_address(entry)) == at &&
             entry->bytes >= entry->head + 8)
             memset((char *)reveal(at) + entry->head, 0x77, 8);
     }
@@ -356,7 +361,7 @@ static void begin_free(struct entry *entry)
 
 void object_freed_by_unlock(struct entry *entry)
 {
-    uintptr_t hidden = entry->hidden;
+    uintptr_t hidden = sh_load_relaxed(&entry->hidden);
     if ((sh_load_acquire(&entry->pending) & PENDING_WEAK) && ledger_misses_callbacks())
         fail(
             "callback", entry, "was freed, and its weak reference's hook did not come");
@@ -446,7 +451,7 @@ static void settle(struct entry *entry, char *moved, size_t bytes)
 {
     size_t old = entry->asked, filled = entry->bytes;
     shadow_clear(entry);
-    entry->hidden = hide(moved);
+    sh_store_relaxed(&entry->hidden, hide(moved));
     entry->asked = entry->bytes = bytes;
     if (entry->origin == OF_ALIGNED_ALLOC)
         entry->origin = OF_ANY;

@@ -37,6 +37,9 @@ struct entry *object_entry(const void *p);
 /* Is whole, and knows its size. */
 void object_verify(struct entry *entry);
 
+/* The same of one that is not held, which others may look at too. */
+void object_look_at(struct entry *entry);
+
 /* Frees it, by one function or the other. */
 void object_free(struct worker *worker, struct entry *entry);
 

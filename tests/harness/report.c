@@ -150,7 +150,7 @@ static void take_map(void *data, const char *text, size_t len)
 #define MAP_LINE ((uintptr_t)1024)
 #define MAP_LINES 4 /* before and after */
 
-static void print_map(const struct entry *entry)
+static void print_map(struct entry *entry)
 {
     uintptr_t at = (uintptr_t)entry_address(entry) & ~(MAP_LINE - 1);
     static struct map_view view;

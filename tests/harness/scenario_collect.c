@@ -9,6 +9,7 @@
 #include "lib/bits.h"
 #include "tests/harness/backend.h"
 #include "tests/harness/fault.h"
+#include "tests/harness/helper.h"
 #include "tests/harness/object.h"
 #include "tests/harness/plant.h"
 #include "tests/harness/report.h"
@@ -180,8 +181,7 @@ void run_pacing(struct worker *worker)
     }
     if (!gc_set_scan_data_segments(true))
         fail("roots", NULL, "data segments were no roots");
-    if (gc_thread_register() != 0)
-        fail("thread", NULL, "a known thread could not be registered");
+    helper_register();
 }
 
 /* ---- Blocking ---- */

@@ -41,8 +41,7 @@ static void use_box(struct box *box)
 {
     struct worker worker = {.lane = box->lane, .random = {box->chance}};
     my_lane_is(box->lane);
-    if (backend->collects && gc_thread_register() != 0)
-        give_up("no memory for a thread's record");
+    helper_register();
     worker.places[PLACE_STACK] = (struct place){NULL, 0};
     if (box->given) {
         struct entry *entry = object_entry(box->given);
@@ -91,14 +90,15 @@ static bool start_joined(struct worker *worker, struct box *box)
     pthread_t thread;
     if (!helper_start(&thread, live_joined, box, &worker->random))
         return false;
-    pthread_join(thread, NULL);
+    helper_join(thread);
     return true;
 }
 
+/* The thread sanitizer knows no thrd_create. */
 static bool start_c11(struct box *box)
 {
     thrd_t thread;
-    if (thrd_create(&thread, live_c11, box) != thrd_success)
+    if (SH_TSAN || thrd_create(&thread, live_c11, box) != thrd_success)
         return false;
     sh_add_relaxed(&threads_created, (uint64_t)1);
     thrd_join(thread, NULL);
@@ -178,7 +178,12 @@ static void wait_for_the_end(struct doomed *doomed)
         turns++;
     struct timespec while_asleep = {0, 1000000};
     for (;;)
-        nanosleep(&while_asleep, NULL);
+        if (SH_TSAN) { /* whose nanosleep is not to be unwound */
+            own_sleep_us(1000);
+            pthread_testcancel();
+        } else {
+            nanosleep(&while_asleep, NULL);
+        }
 }
 
 /* Its objects lie on its stack, and its cleanup handler finds them. */
@@ -186,8 +191,7 @@ static void *live_doomed(void *arg)
 {
     struct doomed *doomed = arg;
     my_lane_is(doomed->lane);
-    if (backend->collects && gc_thread_register() != 0)
-        give_up("no memory for a thread's record");
+    helper_register();
     pthread_cleanup_push(clean_up, doomed);
     for (size_t i = 0; i < DOOMED; i++)
         doomed->objects[i] =
@@ -204,15 +208,13 @@ void run_cancel(struct worker *worker)
     doomed.worker.random.state = random_next(&worker->random);
     doomed.asynchronous = !HELPER_SANITIZED && random_below(&worker->random, 2);
     pthread_t thread;
-    void *result;
     if (!helper_start(&thread, live_doomed, &doomed, &worker->random))
         return;
     while (!sh_load_acquire(&doomed.ready))
         own_sleep_us(100);
     own_sleep_us((unsigned)random_below(&worker->random, 1000));
     pthread_cancel(thread);
-    pthread_join(thread, &result);
-    if (result != PTHREAD_CANCELED)
+    if (helper_join(thread) != PTHREAD_CANCELED)
         fail("thread", NULL, "a cancelled thread came to another end");
 }
 
@@ -318,7 +320,9 @@ void run_exec(struct worker *worker)
 {
     static char *const words[] = {(char *)"true", NULL};
     pid_t child;
+    HELPER_EYES_SHUT_BEGIN();
     int error = posix_spawnp(&child, "true", NULL, NULL, words, environ);
+    HELPER_EYES_SHUT_END();
     if (error == 0)
         expect_success(child, "a spawned program");
     else if (error != ENOENT && !settings_memory_is_short())
@@ -335,7 +339,8 @@ static const char *const modules[] = {"libresolv.so.2", "libthread_db.so.1",
 void run_module(struct worker *worker)
 {
     size_t i = random_below(&worker->random, sizeof modules / sizeof modules[0]);
-    void *module = dlopen(modules[i], RTLD_NOW | RTLD_LOCAL);
+    /* The thread sanitizer's allocator fails on what the loader frees for it. */
+    void *module = SH_TSAN ? NULL : dlopen(modules[i], RTLD_NOW | RTLD_LOCAL);
     if (!module)
         return;
     own_slot_use(worker, &worker->places[PLACE_STACK].slots[0]);

@@ -26,7 +26,8 @@ const char *const fault_names[FAULTS] = {
     "mmap", "munmap", "madvise", "mremap", "thread"};
 const char *const storm_names[STORMS] = {"signals", "pauses", "forks", "stops"};
 
-#define FAULT_PERCENT 2.0
+/* The library asks for mappings rarely, for purges often. */
+static const double fault_rates[FAULTS] = {20, 20, 2, 20, 10};
 static const unsigned storm_rates[STORMS] = {200, 20, 5, 5};
 
 bool settings_memory_is_short(void)
@@ -47,9 +48,9 @@ static void print_list(void)
     for (unsigned i = 0; i < scenario_count; i++)
         printf("  %-10s %5u  %s\n", scenarios[i].name, scenarios[i].weight,
             scenarios[i].what);
-    printf("\nfaults: ");
+    printf("\nfaults (per cent of calls): ");
     for (int i = 0; i < FAULTS; i++)
-        printf(" %s", fault_names[i]);
+        printf(" %s (%.0f)", fault_names[i], fault_rates[i]);
     printf("\nstorms (a second): ");
     for (int i = 0; i < STORMS; i++)
         printf(" %s (%u)", storm_names[i], storm_rates[i]);
@@ -73,7 +74,7 @@ static const char help[] =
     "  --weights LIST      name:weight,... of scenarios; all:0 clears those before\n"
     "  --live BYTES        how much to have at once, about (k, m, g)\n"
     "  --heap-limit BYTES  the heap may not grow beyond; allocations fail\n"
-    "  --faults LIST       name[:percent],... or all[:percent] of calls that fail (2)\n"
+    "  --faults LIST       name[:percent],... or all[:percent] of calls that fail\n"
     "  --storm LIST        name[:rate],... or all, so often a second\n"
     "  --backend NAME      splitheap, or malloc: the C library's, to test this "
     "program\n"
@@ -180,7 +181,7 @@ static void set_weight(size_t i, const char *value)
 
 static void set_fault(size_t i, const char *value)
 {
-    settings.faults[i] = value ? number(value) : FAULT_PERCENT;
+    settings.faults[i] = value ? number(value) : fault_rates[i];
     if (settings.faults[i] > 50)
         refuse("more than half of the calls", value);
 }
