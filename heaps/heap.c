@@ -343,7 +343,7 @@ static void *alloc_or_grow(const struct sh_request *request)
 static void *alloc_thriftily(const struct sh_request *request, enum thrift thrift)
 {
     void *p = try_alloc(request, thrift);
-    if (p || request->kind != SH_KIND_LEAF)
+    if (p || request->kind != SH_KIND_LEAF || request->bytes > SH_SMALL_MAX)
         return p;
     struct sh_request scanned = *request;
     scanned.kind = SH_KIND_SCAN;
@@ -389,7 +389,7 @@ static void look_around(void)
  * this thread came to it, or collected themselves. Where somebody did since the epoch was
  * `seen`, this thread need not, but waits until all of it is given back.
  */
-#define COLLECT_TRIES 32
+#define COLLECT_TRIES 16
 
 static void *collect_and_alloc(const struct sh_request *request, uint32_t seen)
 {
@@ -410,11 +410,18 @@ static void *collect_and_alloc(const struct sh_request *request, uint32_t seen)
     return p;
 }
 
+/* No collection would help. */
+static bool is_out_of_reach(const struct sh_request *request)
+{
+    return request->bytes > PTRDIFF_MAX || request->align > PTRDIFF_MAX / 2 ||
+           request->bytes + request->align > PTRDIFF_MAX ||
+           pages_of(request->bytes) > sh_limit_most();
+}
+
 static void *alloc(const struct sh_request *request)
 {
     int saved = errno;
-    if (request->bytes > PTRDIFF_MAX || request->align > PTRDIFF_MAX / 2 ||
-        request->bytes + request->align > PTRDIFF_MAX) {
+    if (is_out_of_reach(request)) {
         errno = ENOMEM;
         return NULL;
     }

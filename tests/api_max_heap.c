@@ -216,6 +216,18 @@ static void below_what_is_used_nothing_is_added(void **unused)
     free(p);
 }
 
+static void what_could_never_fit_is_not_collected_for(void **unused)
+{
+    MUST(gc_alloc(100, 0));
+    limit_to(8 * MIB);
+    uint64_t before = collections();
+    errno = 0;
+    assert_null(malloc(200 * MIB));
+    assert_int_equal(errno, ENOMEM);
+    assert_null(gc_alloc(200 * MIB, 0));
+    assert_int_equal(collections(), before);
+}
+
 static void less_than_a_page_is_nothing(void **unused)
 {
     gc_set_max_heap(1);
@@ -442,6 +454,7 @@ int main(int argc, char **argv)
         LIMIT_TEST(malloc_collects_what_is_in_its_way),
         LIMIT_TEST(inside_gc_lock_others_wait_for_no_collection_of_theirs),
         LIMIT_TEST(below_what_is_used_nothing_is_added),
+        LIMIT_TEST(what_could_never_fit_is_not_collected_for),
         LIMIT_TEST(less_than_a_page_is_nothing),
         LIMIT_TEST(growing_in_place_keeps_to_it),
         LIMIT_TEST(growing_in_place_has_what_was_collected),
