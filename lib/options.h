@@ -76,6 +76,9 @@ enum sh_junk { SH_JUNK_NONE, SH_JUNK_ALL, SH_JUNK_ALLOC, SH_JUNK_FREE };
         "writes statistics when this signal comes, unless the program handles it")     \
     X(stats_signal_json, flag, false, SH_BOOL,                                         \
         "what the signal writes is JSON, not text for people")                         \
+    X(stop_signal, signal, 0, SH_SIGNAL,                                               \
+        "the signal that stops threads for a collection, unless the program chose one; "  \
+        "0: SIGURG")                                                                   \
     X(thp, choice, SH_THP_DEFAULT, SH_WORDS("default|always|never"),                   \
         "transparent huge pages: as the system is set, or wanted, or not wanted")      \
     X(verbose, flag, false, SH_BOOL,                                                   \

@@ -17,6 +17,7 @@
 
 #include <cmocka.h>
 
+#include "lib/options.h"
 #include "lib/os_thread.h"
 #include "tests/child.h"
 #include "tests/workers.h"
@@ -600,6 +601,14 @@ static void the_signal_can_be_chosen(void **unused)
         assert_ptr_not_equal(action.sa_handler, SIG_DFL);
 }
 
+static void choose_by_option(void *unused)
+{
+    sh_options.stop_signal = SIGUSR2;
+    stop_to_collect();
+    resume();
+    MUST(sh_stop_signal_in_use() == SIGUSR2);
+}
+
 static void in_child_choose(void *unused)
 {
     the_signal_can_be_chosen(NULL);
@@ -609,6 +618,8 @@ static void the_signal_is_chosen_before_use(void **unused)
 {
     struct child child;
     child_run(&child, in_child_choose, NULL);
+    assert_true(child_returned(&child));
+    child_run(&child, choose_by_option, NULL);
     assert_true(child_returned(&child));
 }
 

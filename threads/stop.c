@@ -89,6 +89,7 @@
 #include <errno.h>
 
 #include "lib/check.h"
+#include "lib/options.h"
 #include "lib/os.h"
 #include "lib/os_thread.h"
 #include "lib/print.h"
@@ -359,6 +360,8 @@ void sh_blocking_end(void)
 int sh_stop_signal_number(void)
 {
     int set = sh_load_relaxed(&stop_signal);
+    if (!set)
+        set = sh_options.stop_signal;
     return set ? set : sh_os_stop_signal();
 }
 

@@ -99,7 +99,8 @@ GC_PUBLIC bool gc_is_locked(void);
  * Collects: frees what no root reaches. The roots are every registered thread's stack,
  * registers and thread-local storage, the writable segments of the loaded objects,
  * ranges from gc_add_roots, and all malloc'd memory, which has to be readable. Runs finalisers and weak reference
- * hooks before it returns. Waits for other threads' gc_lock. A program may define its
+ * hooks before it returns. Waits for other threads' gc_lock. Does nothing where a thread
+ * cannot be stopped, which is reported to standard error. A program may define its
  * own of gc_collect_start, gc_collect_root and gc_collect_end. (Seed: the port's.)
  */
 GC_PUBLIC void gc_collect(void);
@@ -356,7 +357,8 @@ GC_PUBLIC int gc_thread_register(void);
 GC_PUBLIC void gc_thread_unregister(void);
 
 /**
- * Chooses the signal that stops threads, by default SIGURG, before it is in use:
+ * Chooses the signal that stops threads, by default SIGURG (or what the option stop_signal
+ * says), before it is in use:
  * before gc_init and the first gc_alloc. 0; EINVAL where `signal` is none that can be
  * handled, EBUSY when it is too late. A signal that the program handles itself is
  * reported when it is first needed, and ends the program.
