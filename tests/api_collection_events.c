@@ -121,10 +121,10 @@ static void malloc_is_a_root(void **unused)
     gc_collect();
     size_t before = last.root_bytes;
     assert_true(before > 0);
-    void *volatile p = malloc(4 * MIB);
+    void *volatile p = sh_malloc(4 * MIB);
     gc_collect();
     assert_in_range(last.root_bytes, before + 3 * MIB, before + 6 * MIB);
-    free(p);
+    sh_free(p);
 }
 
 /* ---- Causes ---- */

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* gc_set_max_heap: collect, then NULL, never beyond; small, large and huge objects. */
 #include <errno.h>
-#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,6 +12,7 @@
 
 #include <splitheap/malloc.h>
 
+#include "heaps/heap.h"
 #include "heaps/limit.h"
 #include "tests/child.h"
 #include "tests/heap.h"
@@ -46,7 +46,7 @@ static size_t in_use(void)
 static size_t limit_to(size_t more)
 {
     gc_collect();
-    malloc_trim(0);
+    sh_heap_trim();
     size_t limit = in_use() + more;
     gc_set_max_heap(limit);
     return limit;
@@ -135,23 +135,23 @@ static void malloc_ends_at_the_limit(void **unused)
 {
     static void *held[4096];
     size_t limit = limit_to(16 * MIB), n = 0, total = 0;
-    while (n < 4096 && (held[n] = malloc(10 * KIB))) {
-        total += malloc_usable_size(held[n]);
+    while (n < 4096 && (held[n] = sh_malloc(10 * KIB))) {
+        total += sh_malloc_usable_size(held[n]);
         n++;
     }
     assert_int_equal(errno, ENOMEM);
     assert_true(in_use() <= limit);
     assert_in_range(total, 8 * MIB, 16 * MIB);
-    assert_null(malloc(17 * MIB));
-    assert_null(malloc(100 * MIB));
+    assert_null(sh_malloc(17 * MIB));
+    assert_null(sh_malloc(100 * MIB));
     while (n > 0) {
-        free(held[--n]);
+        sh_free(held[--n]);
         held[n] = NULL; /* it would be a pointer to what comes there next */
     }
-    void *p = malloc(10 * MIB);
+    void *p = sh_malloc(10 * MIB);
     assert_non_null(p);
     assert_true(in_use() + stats().dirty <= limit);
-    free(p);
+    sh_free(p);
 }
 
 /* ---- Collecting first ---- */
@@ -177,10 +177,10 @@ static void malloc_collects_what_is_in_its_way(void **unused)
         MUST(gc_alloc(MIB, GC_ALLOC_FLAG_LEAF));
     clear_stack();
     uint64_t before = collections();
-    void *p = malloc(16 * MIB);
+    void *p = sh_malloc(16 * MIB);
     assert_non_null(p);
     assert_true(collections() > before);
-    free(p);
+    sh_free(p);
 }
 
 static void inside_gc_lock_others_wait_for_no_collection_of_theirs(void **unused)
@@ -188,32 +188,32 @@ static void inside_gc_lock_others_wait_for_no_collection_of_theirs(void **unused
     limit_to(8 * MIB);
     gc_lock();
     assert_null(gc_alloc(100, 0));
-    assert_null(malloc(9 * MIB));
+    assert_null(sh_malloc(9 * MIB));
     gc_unlock();
-    void *p = malloc(6 * MIB);
+    void *p = sh_malloc(6 * MIB);
     assert_non_null(p);
-    free(p);
+    sh_free(p);
 }
 
 /* ---- Below what is in use ---- */
 
 static void below_what_is_used_nothing_is_added(void **unused)
 {
-    char *p = malloc(20 * MIB);
+    char *p = sh_malloc(20 * MIB);
     size_t used = in_use();
     gc_set_max_heap(used - 10 * MIB);
-    assert_null(malloc(MIB));
+    assert_null(sh_malloc(MIB));
     assert_null(gc_alloc(40 * MIB, 0));
-    assert_null(realloc(p, 21 * MIB));
+    assert_null(sh_realloc(p, 21 * MIB));
     p[20 * MIB - 1] = 1;
     assert_true(in_use() <= used);
     /* It shrinks, and then there is room. */
-    p = realloc(p, 5 * MIB);
+    p = sh_realloc(p, 5 * MIB);
     assert_non_null(p);
-    void *q = malloc(MIB);
+    void *q = sh_malloc(MIB);
     assert_non_null(q);
-    free(q);
-    free(p);
+    sh_free(q);
+    sh_free(p);
 }
 
 static void what_could_never_fit_is_not_collected_for(void **unused)
@@ -222,7 +222,7 @@ static void what_could_never_fit_is_not_collected_for(void **unused)
     limit_to(8 * MIB);
     uint64_t before = collections();
     errno = 0;
-    assert_null(malloc(200 * MIB));
+    assert_null(sh_malloc(200 * MIB));
     assert_int_equal(errno, ENOMEM);
     assert_null(gc_alloc(200 * MIB, 0));
     assert_int_equal(collections(), before);
@@ -231,12 +231,12 @@ static void what_could_never_fit_is_not_collected_for(void **unused)
 static void less_than_a_page_is_nothing(void **unused)
 {
     gc_set_max_heap(1);
-    assert_null(malloc(MIB));
+    assert_null(sh_malloc(MIB));
     assert_null(gc_alloc(MIB, 0));
     gc_set_max_heap(0);
-    void *p = malloc(MIB);
+    void *p = sh_malloc(MIB);
     assert_non_null(p);
-    free(p);
+    sh_free(p);
 }
 
 /* ---- Growing in place ---- */
@@ -244,9 +244,9 @@ static void less_than_a_page_is_nothing(void **unused)
 static void realloc_keeps_to_it(size_t from, size_t step)
 {
     size_t limit = limit_to(from + 10 * step), n = from;
-    char *p = malloc(from), *q;
+    char *p = sh_malloc(from), *q;
     assert_non_null(p);
-    while ((q = realloc(p, n + step))) {
+    while ((q = sh_realloc(p, n + step))) {
         p = q;
         n += step;
         p[n - 1] = 1;
@@ -254,11 +254,11 @@ static void realloc_keeps_to_it(size_t from, size_t step)
     }
     assert_int_equal(errno, ENOMEM);
     assert_true(n < from + 11 * step);
-    assert_true(malloc_usable_size(p) >= n);
-    p = realloc(p, n / 2);
+    assert_true(sh_malloc_usable_size(p) >= n);
+    p = sh_realloc(p, n / 2);
     assert_non_null(p);
     assert_true(in_use() <= limit);
-    free(p);
+    sh_free(p);
     gc_set_max_heap(0);
 }
 
@@ -345,8 +345,8 @@ static void *churn(void *arg)
     for (int i = 0; i < 700; i++) {
         size_t slot = random_below(&random, 32);
         size_t bytes = (size_t)16 << random_below(&random, 16);
-        free(held[slot]);
-        held[slot] = malloc(bytes);
+        sh_free(held[slot]);
+        held[slot] = sh_malloc(bytes);
         if (held[slot])
             *(char *)held[slot] = 1;
         void *p = gc_alloc(bytes, 0);
@@ -356,7 +356,7 @@ static void *churn(void *arg)
             sh_store_relaxed(&beyond, true);
     }
     for (size_t i = 0; i < 32; i++)
-        free(held[i]);
+        sh_free(held[i]);
     return NULL;
 }
 
@@ -421,11 +421,11 @@ static void run_with_option(void *value)
 
 static int with_option(void)
 {
-    void *p = malloc(20 * MIB);
-    if (gc_set_max_heap(0) != 24 * MIB || !p || malloc(1 * KIB) == NULL)
+    void *p = sh_malloc(20 * MIB);
+    if (gc_set_max_heap(0) != 24 * MIB || !p || sh_malloc(1 * KIB) == NULL)
         return 1;
     gc_set_max_heap(24 * MIB);
-    return malloc(20 * MIB) != NULL;
+    return sh_malloc(20 * MIB) != NULL;
 }
 
 static void the_option_sets_it(void **unused)
