@@ -9,7 +9,7 @@
 
 #define ITEM_LEAF ((sh_mark_item)1 << 63)
 #define ITEM_GRANULES ((sh_mark_item)0xfff)
-#define LINE 64
+#define FETCHED 256 /* bytes of a cell; the processor sees where it goes on */
 
 /* ---- Items ---- */
 
@@ -216,8 +216,11 @@ void sh_mark_range_slowly(struct sh_marker *marker, const void *start, const voi
 SH_INLINE void get_ready(struct sh_marker *marker, sh_mark_item item)
 {
     uintptr_t start = item_start(item);
+    uintptr_t last = start + sh_min(item_bytes(item), FETCHED) - 1;
     __builtin_prefetch((const void *)start);
-    __builtin_prefetch((const void *)(start + sh_min(item_bytes(item), LINE) - 1));
+    for (uintptr_t at = start + SH_CACHE_LINE; at < last; at += SH_CACHE_LINE)
+        __builtin_prefetch((const void *)at);
+    __builtin_prefetch((const void *)last);
     marker->ready[marker->ready_to++ % SH_MARK_READY] = item;
 }
 
