@@ -20,7 +20,8 @@
  *
  * RUNNING and BLOCKING are the thread's own to leave by compare-and-swap, and so are
  * they the collector's: one of the two wins. WANTED is left by the thread alone, but
- * that the collector gives up a thread which the kernel does not know. PARKED and HELD
+ * that the collector gives up a thread which the kernel does not know, or takes all back
+ * where one does not stop (threads/world.c). PARKED and HELD
  * are left by the collector alone. The thread only waits, for as long as its state is
  * what it parked with:
  *
