@@ -130,29 +130,18 @@ SH_INLINE void settle(struct sh_marker *marker, struct sh_mark_found found)
 /* Puts the cell among those found, and settles the one that has been there longest. */
 SH_INLINE void find(struct sh_marker *marker, _Atomic uint8_t *mark, sh_mark_item item)
 {
-    unsigned at = marker->found_at++ % SH_MARK_FOUND;
-    struct sh_mark_found oldest = marker->found[at];
     __builtin_prefetch((const void *)(uintptr_t)mark);
-    marker->found[at].mark = mark;
-    marker->found[at].item = item;
-    settle(marker, oldest);
-}
-
-static _Atomic uint8_t marked = 1;
-
-static void forget_found(struct sh_marker *marker)
-{
-    for (unsigned i = 0; i < SH_MARK_FOUND; i++)
-        marker->found[i].mark = &marked;
+    if (marker->found_to - marker->found_from == SH_MARK_FOUND)
+        settle(marker, marker->found[marker->found_from++ % SH_MARK_FOUND]);
+    struct sh_mark_found *found = &marker->found[marker->found_to++ % SH_MARK_FOUND];
+    found->mark = mark;
+    found->item = item;
 }
 
 static void settle_found(struct sh_marker *marker)
 {
-    for (unsigned i = 0; i < SH_MARK_FOUND; i++) {
-        struct sh_mark_found found = marker->found[i];
-        marker->found[i].mark = &marked;
-        settle(marker, found);
-    }
+    while (marker->found_from != marker->found_to)
+        settle(marker, marker->found[marker->found_from++ % SH_MARK_FOUND]);
 }
 
 /* By the page map and the span's header. */
@@ -273,7 +262,6 @@ void sh_marker_finish(struct sh_marker *marker)
 void sh_marker_init(struct sh_marker *marker, uintptr_t low, uintptr_t high)
 {
     memset(marker, 0, sizeof *marker);
-    forget_found(marker);
     sh_marker_bound(marker, low, high);
 }
 

@@ -44,7 +44,7 @@ struct sh_mark_found {
 struct sh_marker {
     uintptr_t low, extent;           /* no cell lies outside [low, low + extent) */
     struct sh_mark_segment *segment; /* the stack's top; NULL: empty */
-    unsigned found_at, ready_from, ready_to;
+    unsigned found_from, found_to, ready_from, ready_to;
     bool overflowed;
     struct sh_mark_found found[SH_MARK_FOUND];
     sh_mark_item ready[SH_MARK_READY];
