@@ -13,7 +13,7 @@ const struct scenario scenarios[] = {
     {"graph", "objects that hold objects: make, verify, cut, drop", 800, false,
         run_graph},
     {"burst", "many of one size, freed in another order", 40, false, run_burst},
-    {"edges", "sizes 0 and too large, NULL, pointers that are no object's", 4, false,
+    {"edges", "sizes 0 and too large, NULL, pointers that are no object's", 1, false,
         run_edges},
     {"collect", "gc_collect", 12, false, run_collect},
     {"phases", "gc_collect_start, roots of the program's own, gc_collect_end", 6, true,
