@@ -54,6 +54,11 @@ static bool bring_back(struct entry *entry, struct random *random)
         if (!done)
             slot->object = NULL;
     }
+    if (done) { /* while nobody else can let it go */
+        sh_add_relaxed(&counts.resurrected, (uint64_t)1);
+        sh_add_relaxed(&counts.live_objects, (size_t)1);
+        sh_add_relaxed(&counts.live_bytes, entry->usable);
+    }
     slot_leave(slot);
     return done;
 }
@@ -91,13 +96,10 @@ static void finalise(void *p)
     object_look_at(entry);
     verify_links(entry);
     sh_add_relaxed(&counts.finalised, (uint64_t)1);
-    if (random_once_in(&random, 8) && bring_back(entry, &random)) {
-        sh_add_relaxed(&counts.resurrected, (uint64_t)1);
-        sh_add_relaxed(&counts.live_objects, (size_t)1);
-        sh_add_relaxed(&counts.live_bytes, entry->usable);
-    } else if (random_once_in(&random, 8)) {
+    if (random_once_in(&random, 8) && bring_back(entry, &random))
+        return;
+    if (random_once_in(&random, 8))
         use_heap(&random);
-    }
     if (plant_now(PLANT_TWO_FINALISERS))
         finalise(p);
 }

@@ -101,6 +101,9 @@ bool entry_try_state(struct entry *entry, uint64_t life, enum state state);
 /* Takes one of the callbacks that were to come; false: it was not to. */
 bool entry_take_pending(struct entry *entry, enum pending what);
 
+/* The word of the object that its pointer number i is in: the last ones of its head. */
+void **entry_link(struct entry *entry, unsigned i);
+
 /* Callbacks are missed that did not come. */
 bool ledger_misses_callbacks(void);
 
@@ -138,11 +141,6 @@ void ledger_drop(struct dropped_list *list, struct entry *entry);
 size_t ledger_audit(struct dropped_list *list);
 
 /* ---- Numbers ---- */
-
-/*
- * The word of the object that pointer number i of it is in: the last ones of its head.
- */
-void **entry_link(struct entry *entry, unsigned i);
 
 struct ledger_counts {
     _Atomic uint64_t made, freed, dropped, collected, resurrected;
