@@ -17,6 +17,7 @@
 #include "heaps/event.h"
 #include "heaps/heap.h"
 #include "heaps/limit.h"
+#include "heaps/mark_check.h"
 #include "heaps/mark_team.h"
 #include "heaps/memcheck.h"
 #include "heaps/pace.h"
@@ -136,6 +137,8 @@ static void end_epoch(void)
 {
     struct sh_burial burial = {.dead = NULL};
     sh_event_marked();
+    if (SH_CHECKS >= 3)
+        sh_mark_check();
     for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
         sh_bury_span(&burial, span);
     collection.dead = sh_bury_condemn(&burial);

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/* The oracle of checks=3. See heaps/mark_check.h. */
+#include "heaps/mark_check.h"
+
+#include "heaps/page_map.h"
+#include "heaps/run.h"
+#include "lib/check.h"
+
+SH_NO_SANITIZE
+static void check_word(uintptr_t cell, uintptr_t word)
+{
+    struct sh_span *span = sh_page_map_lookup(word);
+    if (!span || span->state == SH_SPAN_FREE || !sh_span_collected(span))
+        return;
+    uint32_t to = sh_span_cell_of(span, word);
+    if (sh_cell_state(span, to) == SH_CELL_LIVE && !sh_cell_marked(span, to))
+        sh_fatal("the object at %p is marked, and holds %p, which is not",
+            (void *)cell, (void *)word);
+}
+
+SH_NO_SANITIZE
+static void check_cell(uintptr_t start, size_t bytes)
+{
+    for (uintptr_t at = start; at < start + bytes; at += sizeof(uintptr_t))
+        check_word(start, *(const volatile uintptr_t *)at);
+}
+
+static void check_span(struct sh_span *span)
+{
+    if (span->state == SH_SPAN_SMALL && span->list != SH_LIST_DEAD)
+        sh_span_valid(span);
+    if (span->kind != SH_KIND_SCAN)
+        return;
+    for (uint32_t w = 0; w < span->touched; w++) {
+        uint64_t cells = sh_span_word(span, w, SH_CELL_LIVE) & sh_span_marked(span, w);
+        for (; cells; cells &= cells - 1)
+            check_cell(sh_span_cell(span, w * 64 + sh_ctz64(cells)), span->cell_size);
+    }
+}
+
+void sh_mark_check(void)
+{
+    for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
+        check_span(span);
+}
