@@ -211,9 +211,11 @@ void sh_background_start(bool freeing)
 
 void sh_background_end(void)
 {
-    if (!sh_background_runs())
-        return;
-    sh_store_seq_cst(&state, ENDING);
+    uint32_t now = sh_load_seq_cst(&state);
+    do {
+        if (now != AWAKE && now != ASLEEP)
+            return;
+    } while (!sh_cas_seq_cst(&state, &now, ENDING));
     sh_os_wake(&state, 1);
     sh_os_helper_join(&thread);
     sh_store_seq_cst(&state, NONE);

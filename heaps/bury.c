@@ -31,6 +31,14 @@ static bool has_only_live_cells(struct sh_span *span, struct sh_cache *owner)
     return owner && owner != &sh_shared_cache && span->used == span->live;
 }
 
+/* Anyone may free a large object at any time, before he takes the lock to give it back:
+ * who changes its state does that. */
+static bool claim_whole(struct sh_span *span)
+{
+    uint8_t live = SH_CELL_LIVE;
+    return sh_cas_seq_cst(&span->states[0], &live, (uint8_t)SH_CELL_FREE);
+}
+
 /* Of a span without a marked cell. */
 static bool may_go(struct sh_span *span)
 {
@@ -38,6 +46,8 @@ static bool may_go(struct sh_span *span)
     if (owner && owner->depots[span->kind][span->class_index].current == span)
         return false;
     if (!has_only_live_cells(span, owner) && is_kept(span))
+        return false;
+    if (span->state != SH_SPAN_SMALL && !claim_whole(span))
         return false;
     /* As in heaps/cache.c: who releases a span takes `queued`. */
     return !sh_exchange_seq_cst(&span->queued, 1u);

@@ -6,8 +6,8 @@
  *   some cells dead    frees take the slow path, which sees a stale pointer to one of
  *                      them, until its owner sweeps it
  *   all cells dead     it is condemned: taken from its owner, to be given back whole once
- *                      the world runs. Its states stay as they are: that it is due to be
- *                      swept and has no marks says that its cells are dead
+ *                      the world runs. Of a small span the states stay as they are: that it
+ *                      is due to be swept and has no marks says that its cells are dead
  *
  * The marks alone tell, against what was live when the collection began (span->live):
  * a mark is missing for each live cell that was not reached, and for no other.

@@ -65,12 +65,14 @@ static void each_cache(void (*visit)(struct sh_cache *cache))
 static void lock_heap(void)
 {
     sh_lock_acquire(&sh_shared_lock);
+    sh_lock_acquire(&sh_callback_lock);
     sh_lock_acquire(&sh_heap_lock);
 }
 
 static void unlock_heap(void)
 {
     sh_lock_release(&sh_heap_lock);
+    sh_lock_release(&sh_callback_lock);
     sh_lock_release(&sh_shared_lock);
 }
 
@@ -105,17 +107,18 @@ static void add_root(void *unused, const void *start, const void *end)
     unlock_heap();
 }
 
-static void mark_root(void *unused, const void *start, const void *end)
+/* At once: the collector's own stack changes as it goes on. */
+static void mark_own_root(void *unused, const void *start, const void *end)
 {
     (void)unused;
     sh_event_roots((uintptr_t)end - (uintptr_t)start);
+    lock_heap();
     sh_mark_root_now(start, end);
+    unlock_heap();
 }
 
 static void mark(void)
 {
-    /* At once: the collector's own stack changes as it goes on. */
-    sh_scan_self(mark_root, NULL);
     sh_mark_add_explicit();
     sh_callback_add_queued();
     sh_mark_complete();
@@ -128,8 +131,10 @@ static void mark(void)
  * serve again. */
 static size_t room_left(const struct sh_burial *burial)
 {
-    size_t bytes = (sh_limit_left() + burial->pages) * SH_PAGE_SIZE;
-    return sh_limit_most() == SH_NO_LIMIT ? SIZE_MAX : bytes - burial->bytes;
+    size_t left = sh_limit_left();
+    if (left > SIZE_MAX / 2 / SH_PAGE_SIZE)
+        return SIZE_MAX;
+    return (left + burial->pages) * SH_PAGE_SIZE - burial->bytes;
 }
 
 /* From here on spans of collected kinds are due to be swept. */
@@ -199,6 +204,8 @@ void sh_collect_end(void)
         ignored--;
         return;
     }
+    /* First: it says which of the announced stacks the collector is on. */
+    sh_scan_self(mark_own_root, NULL);
     sh_scan_static_roots(add_root, NULL);
     lock_heap();
     sh_mark_map();
@@ -206,6 +213,7 @@ void sh_collect_end(void)
     sh_memcheck_scan_end(&collection, sizeof collection);
     end_epoch();
     unlock_heap();
+    sh_scan_static_roots_end();
     /* A callback that collects means it. */
     enum gc_cause was = cause;
     cause = GC_CAUSE_EXPLICIT;

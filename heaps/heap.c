@@ -404,8 +404,10 @@ static void *collect_and_alloc(const struct sh_request *request, uint32_t seen)
             break;
         seen = sh_load_relaxed(&sh_epoch);
         p = alloc_somehow(request);
-        vain += !done && sh_load_relaxed(&sh_epoch) - before <= 1 &&
-                sh_pace_taken_bytes() == 0;
+        uint32_t now = sh_load_relaxed(&sh_epoch);
+        if (!done && now == before)
+            break; /* a thread did not stop: nothing was collected */
+        vain += !done && now - before <= 1 && sh_pace_taken_bytes() == 0;
     }
     return p;
 }

@@ -91,7 +91,7 @@ static SH_NOINLINE void share(struct sh_marker *marker)
     struct sh_mark_segment *top = marker->segment, *given;
     if (!top)
         return;
-    if (top->next) {
+    if (top->next && top->next->count) {
         given = top->next;
         top->next = given->next;
     } else {

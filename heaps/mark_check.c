@@ -14,8 +14,8 @@ static void check_word(uintptr_t cell, uintptr_t word)
         return;
     uint32_t to = sh_span_cell_of(span, word);
     if (sh_cell_state(span, to) == SH_CELL_LIVE && !sh_cell_marked(span, to))
-        sh_fatal("the object at %p is marked, and holds %p, which is not",
-            (void *)cell, (void *)word);
+        sh_fatal("the object at %p is marked, and holds %p, which is not", (void *)cell,
+            (void *)word);
 }
 
 SH_NO_SANITIZE

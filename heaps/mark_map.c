@@ -2,8 +2,6 @@
 /* The mark map. See heaps/mark_map.h. */
 #include "heaps/mark_map.h"
 
-#include <string.h>
-
 struct sh_mark_slot *sh_mark_map_root[SH_ROOT_ENTRIES];
 
 #define SLOTS_BYTES (SH_LEAF_ENTRIES * sizeof(struct sh_mark_slot))
@@ -13,19 +11,6 @@ void sh_mark_map_cover(uintptr_t start, uintptr_t end)
     for (uintptr_t r = start >> SH_LEAF_SHIFT; r <= (end - 1) >> SH_LEAF_SHIFT; r++)
         if (!sh_mark_map_root[r])
             sh_mark_map_root[r] = sh_os_map(SLOTS_BYTES, SH_PAGE_SIZE);
-}
-
-void sh_mark_map_clear(uintptr_t start, uintptr_t end)
-{
-    uintptr_t last = (end - 1) >> SH_SLOT_SHIFT;
-    for (uintptr_t at = start >> SH_SLOT_SHIFT; at <= last;) {
-        uintptr_t next = sh_min(last + 1, (at | (SH_LEAF_ENTRIES - 1)) + 1);
-        struct sh_mark_slot *slots =
-            sh_mark_map_root[at >> (SH_LEAF_SHIFT - SH_SLOT_SHIFT)];
-        if (slots)
-            memset(&slots[at & (SH_LEAF_ENTRIES - 1)], 0, (next - at) * sizeof *slots);
-        at = next;
-    }
 }
 
 static uint32_t how(const struct sh_span *span)
@@ -40,7 +25,20 @@ static uint32_t how(const struct sh_span *span)
     }
 }
 
-void sh_mark_map_enter(struct sh_span *span)
+static void set(const struct sh_span *span, const struct sh_mark_slot *slot)
+{
+    uintptr_t end =
+        sh_round_down(span->base + span->pages * SH_PAGE_SIZE, SH_SLOT_BYTES);
+    uintptr_t at = sh_round_up(span->base, SH_SLOT_BYTES);
+    for (; at < end; at += SH_SLOT_BYTES) {
+        struct sh_mark_slot *slots = sh_mark_map_root[at >> SH_LEAF_SHIFT];
+        if (slots)
+            slots[(at >> SH_SLOT_SHIFT) & (SH_LEAF_ENTRIES - 1)] = *slot;
+    }
+}
+
+/* In one that is pinned users' areas lie, whose spans have slots of their own. */
+void sh_mark_map_enter(const struct sh_span *span)
 {
     bool small = span->state == SH_SPAN_SMALL;
     struct sh_mark_slot slot = {.base = span->base,
@@ -48,12 +46,12 @@ void sh_mark_map_enter(struct sh_span *span)
         .marks = span->marks,
         .granules = small ? (uint32_t)(span->cell_size / SH_GRANULE) : 0,
         .how = how(span)};
-    uintptr_t end =
-        sh_round_down(span->base + span->pages * SH_PAGE_SIZE, SH_SLOT_BYTES);
-    uintptr_t at = sh_round_up(span->base, SH_SLOT_BYTES);
-    for (; at < end; at += SH_SLOT_BYTES) {
-        struct sh_mark_slot *slots = sh_mark_map_root[at >> SH_LEAF_SHIFT];
-        if (slots)
-            slots[(at >> SH_SLOT_SHIFT) & (SH_LEAF_ENTRIES - 1)] = slot;
-    }
+    if (!span->pinned)
+        set(span, &slot);
+}
+
+void sh_mark_map_leave(const struct sh_span *span)
+{
+    static const struct sh_mark_slot ask = {.how = SH_SLOT_ASK};
+    set(span, &ask);
 }

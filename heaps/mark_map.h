@@ -46,11 +46,11 @@ SH_INLINE const struct sh_mark_slot *sh_mark_map_lookup(uintptr_t address)
     return &slots[(address >> SH_SLOT_SHIFT) & (SH_LEAF_ENTRIES - 1)];
 }
 
-/* Enters the slots that the span has for itself. */
-void sh_mark_map_enter(struct sh_span *span);
-
-/* Makes room for the slots of [start, end), if there is memory; and empties them. */
+/* Makes room for the slots of [start, end), if there is memory. */
 void sh_mark_map_cover(uintptr_t start, uintptr_t end);
-void sh_mark_map_clear(uintptr_t start, uintptr_t end);
+
+/* Enters the slots that the span has for itself; and empties them. */
+void sh_mark_map_enter(const struct sh_span *span);
+void sh_mark_map_leave(const struct sh_span *span);
 
 #endif /* SH_HEAPS_MARK_MAP_H */

@@ -185,8 +185,10 @@ bool sh_mark_pool_take(struct sh_mark_work *work)
     bool took = take_some(work);
     if (!took) {
         count_idle(idle + 1);
-        if (idle == members)
+        if (idle == members) {
             sh_store_relaxed(&done, true);
+            sh_store_relaxed(&sh_mark_wanted, 0u);
+        }
         while (!sh_load_relaxed(&done) && !took) {
             uint32_t seen = sh_load_relaxed(&news);
             sh_lock_release(&lock);

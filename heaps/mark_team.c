@@ -5,8 +5,10 @@
 #include "heaps/area.h"
 #include "heaps/event.h"
 #include "heaps/heap.h"
+#include "heaps/limit.h"
 #include "heaps/mark_map.h"
 #include "heaps/memcheck.h"
+#include "heaps/page_map.h"
 #include "heaps/run.h"
 #include "heaps/sweep.h"
 #include "lib/options.h"
@@ -21,6 +23,7 @@ static struct {
 } markers[SH_GANG_MAX];
 
 static unsigned taking_part;            /* markers that marked anything */
+static struct sh_mark_segment *kept;    /* words that are roots, until there is a map */
 static bool mapped;                     /* the mark map holds */
 static _Atomic unsigned markers_wanted; /* 0: as many as processors */
 static _Atomic bool markers_set;        /* by the program: the option is not asked */
@@ -29,6 +32,7 @@ void sh_mark_init(void)
 {
     /* Cells' addresses, but no roots. */
     sh_roots_exclude(markers, markers + SH_GANG_MAX);
+    sh_roots_exclude(sh_mark_map_root, sh_mark_map_root + SH_ROOT_ENTRIES);
 }
 
 static unsigned most_markers(void)
@@ -53,9 +57,7 @@ static unsigned helpers_worth(void)
     unsigned most = sh_memcheck_on() ? 1 : most_markers();
     if (!most)
         most = (unsigned)sh_min(sh_os_processors(), SH_GANG_MAX);
-    size_t used = sh_load_relaxed(&sh_heap_counts.total_pages) -
-                  sh_load_relaxed(&sh_heap_counts.free_pages);
-    return (unsigned)sh_min(most - 1, used / HELPER_PAGES);
+    return (unsigned)sh_min(most - 1, sh_limit_used() / HELPER_PAGES);
 }
 
 void sh_mark_prepare_helpers(void)
@@ -67,20 +69,28 @@ void sh_mark_prepare_helpers(void)
 
 /* ---- Roots ---- */
 
-static bool contains(const struct sh_area *area, uintptr_t start, uintptr_t end)
+/* Words that are a root; a cell's, or any, which `area` is NULL for. */
+struct root {
+    uintptr_t start, end;
+    const struct sh_area *area; /* that the cell lies in */
+};
+
+static bool lies_in(const struct root *root, const struct sh_area *area)
 {
-    return area->start <= start && end <= area->end;
+    if (root->area)
+        return root->area == area;
+    return area->start <= root->start && root->end <= area->end;
 }
 
 /*
- * The user's area that begins first of those that reach into [at, end), or NULL. Not one
- * that the whole root, from `start`, lies in: that is a cell or a stack in a cell.
+ * The user's area that begins first of those that reach into the root from `at` on, or
+ * NULL. Not one that the root itself lies in: that is a cell or a stack in a cell.
  */
-static struct sh_area *first_user_area(uintptr_t start, uintptr_t at, uintptr_t end)
+static struct sh_area *first_user_area(const struct root *root, uintptr_t at)
 {
     struct sh_area *best = NULL;
     for (struct sh_area *area = sh_area_users(); area; area = area->user_next)
-        if (area->start < end && area->end > at && !contains(area, start, end) &&
+        if (area->start < root->end && area->end > at && !lies_in(root, area) &&
             (!best || area->start < best->start))
             best = area;
     return best;
@@ -88,14 +98,14 @@ static struct sh_area *first_user_area(uintptr_t start, uintptr_t at, uintptr_t 
 
 /*
  * A user's area may lie in a data segment, or in memory of another area: it is no root
- * for that. Calls for what is left of [start, end); false: a call said so.
+ * for that. Calls for what is left; false: a call said so.
  */
 static bool each_outside_areas(
-    uintptr_t start, uintptr_t end, bool (*visit)(uintptr_t, uintptr_t))
+    const struct root *root, bool (*visit)(uintptr_t, uintptr_t))
 {
-    uintptr_t at = start;
+    uintptr_t at = root->start, end = root->end;
     struct sh_area *area;
-    while ((area = first_user_area(start, at, end))) {
+    while ((area = first_user_area(root, at))) {
         if (area->start > at && !visit(at, area->start))
             return false;
         at = area->end;
@@ -105,24 +115,64 @@ static bool each_outside_areas(
     return visit(at, end);
 }
 
+static bool keep_word(uintptr_t word)
+{
+    struct sh_span *span = sh_page_map_lookup(word);
+    if (!span || span->state == SH_SPAN_FREE || !sh_span_collected(span))
+        return true;
+    if (!kept || kept->count == SH_MARK_SEGMENT_ITEMS) {
+        struct sh_mark_segment *more = sh_mark_segment_new();
+        if (!more)
+            return false;
+        more->next = kept;
+        kept = more;
+    }
+    kept->items[kept->count++] = word;
+    return true;
+}
+
+/* Until the map is there nothing is marked: what a word leads to may be freed yet, by
+ * threads that are not stopped. */
+SH_NO_SANITIZE
+static bool keep_words(uintptr_t start, uintptr_t end)
+{
+    for (uintptr_t at = sh_round_up(start, sizeof at); at + sizeof at <= end;
+         at += sizeof at)
+        if (!keep_word(*(const volatile uintptr_t *)at))
+            return false;
+    return true;
+}
+
+static void mark_kept(void)
+{
+    while (kept) {
+        struct sh_mark_segment *words = kept;
+        kept = words->next;
+        sh_mark_range(&markers[0].marker, words->items, words->items + words->count);
+        sh_mark_segment_delete(words);
+    }
+}
+
 static bool mark_range_now(uintptr_t start, uintptr_t end)
 {
     struct sh_marker *marker = &markers[0].marker;
     if (mapped)
         sh_mark_range(marker, (const void *)start, (const void *)end);
-    else
+    else if (!keep_words(start, end))
         sh_mark_range_slowly(marker, (const void *)start, (const void *)end);
     return true;
 }
 
 void sh_mark_root_now(const void *start, const void *end)
 {
-    each_outside_areas((uintptr_t)start, (uintptr_t)end, mark_range_now);
+    struct root root = {(uintptr_t)start, (uintptr_t)end, NULL};
+    each_outside_areas(&root, mark_range_now);
 }
 
 bool sh_mark_add_root(const void *start, const void *end)
 {
-    return each_outside_areas((uintptr_t)start, (uintptr_t)end, sh_mark_pool_add_range);
+    struct root root = {(uintptr_t)start, (uintptr_t)end, NULL};
+    return each_outside_areas(&root, sh_mark_pool_add_range);
 }
 
 void sh_mark_add_explicit(void)
@@ -130,13 +180,16 @@ void sh_mark_add_explicit(void)
     sh_mark_pool_add_spans(sh_span_first());
 }
 
-/* By any marker. In large objects there may be users' areas; they are scanned in pieces. */
-static void mark_explicit_cell(struct sh_marker *marker, uintptr_t start, uintptr_t end)
+/* By any marker. Large objects are scanned in pieces; in pinned ones users' areas lie. */
+static void mark_explicit_cell(
+    struct sh_marker *marker, const struct sh_span *span, uintptr_t start)
 {
-    if (end - start > SH_SMALL_MAX &&
-        each_outside_areas(start, end, sh_mark_pool_add_range))
-        return;
-    sh_mark_range(marker, (const void *)start, (const void *)end);
+    struct root root = {start, start + span->cell_size, span->area};
+    bool added = span->pinned ? each_outside_areas(&root, sh_mark_pool_add_range)
+                              : span->state != SH_SPAN_SMALL &&
+                                    sh_mark_pool_add_range(root.start, root.end);
+    if (!added)
+        sh_mark_range(marker, (const void *)root.start, (const void *)root.end);
 }
 
 static void mark_live_cells(struct sh_marker *marker, struct sh_span *span)
@@ -145,8 +198,8 @@ static void mark_live_cells(struct sh_marker *marker, struct sh_span *span)
         uint64_t live = sh_span_word(span, w, SH_CELL_LIVE);
         sh_event_roots(sh_popcount64(live) * span->cell_size);
         for (; live; live &= live - 1) {
-            uintptr_t start = sh_span_cell(span, w * 64 + sh_ctz64(live));
-            mark_explicit_cell(marker, start, start + span->cell_size);
+            mark_explicit_cell(
+                marker, span, sh_span_cell(span, w * 64 + sh_ctz64(live)));
         }
     }
 }
@@ -244,12 +297,13 @@ void sh_mark_map(void)
         sh_mark_map_enter(span);
     sh_marker_bound(&markers[0].marker, low, high);
     mapped = true;
+    mark_kept();
 }
 
 unsigned sh_mark_end(void)
 {
-    for (struct sh_area *area = sh_area_first(); area; area = area->next)
-        sh_mark_map_clear(area->start, area->end);
+    for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
+        sh_mark_map_leave(span);
     mapped = false;
     return taking_part;
 }

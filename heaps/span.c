@@ -15,7 +15,7 @@ static size_t descriptor_bytes(size_t cells)
 }
 
 /* What others have instead. Only who follows a stale pointer to a descriptor reads it. */
-static _Atomic uint8_t no_marks[SH_CLASS_CELLS_MAX + 64];
+static SH_ALIGNED(SH_CACHE_LINE) _Atomic uint8_t no_marks[SH_CLASS_CELLS_MAX + 64];
 
 static size_t marks_bytes(const struct sh_span *span)
 {

@@ -163,9 +163,13 @@ int sh_os_helper_start(struct sh_os_helper *helper, void (*run)(void))
     return error == EINVAL ? create_helper(helper, 0) : error;
 }
 
+/* It must not be left half-way: it is a cancellation point. */
 void sh_os_helper_join(struct sh_os_helper *helper)
 {
+    int cancel;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
     pthread_join(helper->handle, NULL);
+    pthread_setcancelstate(cancel, NULL);
 }
 
 bool sh_os_single_threaded(void)

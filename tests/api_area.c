@@ -436,6 +436,88 @@ static void malloced_memory_in_it_is_a_root(void **unused)
     in_child(hold_in_malloced);
 }
 
+/* ---- In malloc'd memory ---- */
+
+enum { BOXES = 200 };
+
+/* The heap lies in one malloc'd object, of which it is all or a part. What it holds lives
+ * and dies as elsewhere: the object is no root for that part. */
+static struct malloced {
+    size_t bytes, from, to;
+    uintptr_t hidden;
+} malloced;
+
+static void *begin_in_malloced(void *unused)
+{
+    max_new_split = 64 * MIB;
+    char *memory = sh_malloc(malloced.bytes);
+    MUST(memory);
+    gc_init(memory + malloced.from, memory + malloced.to);
+    max_new_split = 0;
+    malloced.hidden = hide(memory);
+    return NULL;
+}
+
+static void *fill_box_there(void *box)
+{
+    const char *memory = reveal(malloced.hidden);
+    fill_box(box);
+    MUST(inside(((struct box *)box)->object, memory + malloced.from,
+        malloced.to - malloced.from));
+    return NULL;
+}
+
+/* Two rings, of every other object each. */
+static void *link_rings(void *boxes_)
+{
+    struct box *boxes = boxes_;
+    for (int i = 0; i < BOXES; i++)
+        *(void **)boxes[i].object = boxes[(i + 2) % BOXES].object;
+    for (int i = 1; i < BOXES; i++)
+        boxes[i].object = NULL;
+    return NULL;
+}
+
+static void live_in_malloced(size_t bytes, size_t from, size_t to)
+{
+    static struct box boxes[BOXES];
+    malloced = (struct malloced){bytes, from, to, 0};
+    in_thread(begin_in_malloced, NULL);
+    for (int i = 0; i < BOXES; i++)
+        in_thread(fill_box_there, &boxes[i]);
+    in_thread(link_rings, boxes);
+    clear_stack();
+    gc_collect();
+    for (int i = 0; i < BOXES; i++)
+        MUST(gc_nbytes(reveal(boxes[i].hidden)) == (i % 2 ? 0 : 32));
+    boxes[0].object = NULL;
+    clear_stack();
+    gc_collect();
+    MUST(gc_nbytes(reveal(boxes[0].hidden)) == 0);
+}
+
+static void be_part_of_one(void *unused)
+{
+    live_in_malloced(MIB, 100 * KIB + 17, 900 * KIB);
+}
+
+static void be_all_of_one(void *unused)
+{
+    live_in_malloced(MIB, 0, MIB);
+}
+
+static void be_in_a_huge_one(void *unused)
+{
+    live_in_malloced(40 * MIB, MIB, 3 * MIB);
+}
+
+static void an_area_may_lie_in_a_malloced_object(void **unused)
+{
+    in_child(be_part_of_one);
+    in_child(be_all_of_one);
+    in_child(be_in_a_huge_one);
+}
+
 static void start_on_nothing(void *unused)
 {
     max_new_split = (size_t)1 << 40;
@@ -467,6 +549,7 @@ int main(void)
         cmocka_unit_test(what_is_empty_is_given_back),
         cmocka_unit_test(the_users_memory_stays_the_users),
         cmocka_unit_test(malloced_memory_in_it_is_a_root),
+        cmocka_unit_test(an_area_may_lie_in_a_malloced_object),
         cmocka_unit_test(both_ways_to_begin_on_mmap_work),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

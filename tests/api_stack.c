@@ -145,10 +145,16 @@ static void collect(void)
     gc_collect();
 }
 
-static void check_holding(bool tells)
+static void collect_and_hold(struct coroutine *self)
+{
+    collect();
+    hold(self);
+}
+
+static void check_holding(bool tells, void (*body)(struct coroutine *))
 {
     struct coroutine c;
-    make(&c, tells, hold);
+    make(&c, tells, body);
     enter(&c);
     collect();
     assert_true(is_live(c.hidden));
@@ -162,8 +168,15 @@ static void check_holding(bool tells)
 
 static void what_a_suspended_coroutine_holds_stays(void **unused)
 {
-    check_holding(false);
-    check_holding(true);
+    check_holding(false, hold);
+    check_holding(true, hold);
+}
+
+/* That it stood there when it collected says nothing of the next collection. */
+static void a_coroutine_that_collected_is_a_root_again(void **unused)
+{
+    check_holding(false, collect_and_hold);
+    check_holding(true, collect_and_hold);
 }
 
 static void only_what_is_in_use_is_scanned_where_switches_are_told(void **unused)
@@ -463,6 +476,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_a_suspended_coroutine_holds_stays),
+        cmocka_unit_test(a_coroutine_that_collected_is_a_root_again),
         cmocka_unit_test(only_what_is_in_use_is_scanned_where_switches_are_told),
         cmocka_unit_test(a_removed_stack_is_no_root),
         cmocka_unit_test(what_the_left_stack_holds_stays),

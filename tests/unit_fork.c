@@ -147,6 +147,7 @@ static void check_segments(void)
     bool found = false;
     stop_to_collect();
     sh_scan_static_roots(look_for_word, &found);
+    sh_scan_static_roots_end();
     resume();
     MUST(found);
 }

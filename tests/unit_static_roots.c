@@ -60,6 +60,7 @@ static struct look look_everywhere(uintptr_t masked)
     stop_to_collect();
     sh_scan_stopped_threads(look_in, &look);
     sh_scan_static_roots(look_in, &look);
+    sh_scan_static_roots_end();
     resume();
     return look;
 }
@@ -728,6 +729,7 @@ static void stopping_with_the_mutex_held_lists_segments(void **unused)
     sh_critical_enter();
     sh_world_stop_with_roots();
     sh_scan_static_roots(look_in, &look);
+    sh_scan_static_roots_end();
     resume();
     data_word = 0;
     assert_true(look.found > 0);

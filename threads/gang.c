@@ -41,6 +41,7 @@ static _Atomic bool delicate;   /* the child of a fork with other threads */
 
 static sh_gang_job *job;
 static void *job_context;
+static uint32_t most; /* helpers, of this job */
 static _Atomic uint32_t call, doors, places;
 static _Atomic bool ending;
 
@@ -66,7 +67,7 @@ static void work(void)
     if (!enter())
         return;
     uint32_t place = sh_add_relaxed(&places, 1u) + 1;
-    if (place < SH_GANG_MAX)
+    if (place <= most)
         job(job_context, place);
     leave();
 }
@@ -135,6 +136,7 @@ void sh_gang_open(sh_gang_job *what, void *context, unsigned wanted)
     job = what;
     job_context = context;
     sh_store_relaxed(&places, 0u);
+    most = wanted < SH_GANG_MAX ? wanted : SH_GANG_MAX - 1;
     sh_store_release(&doors, OPEN);
     sh_add_seq_cst(&call, 1u);
     if (wanted)
@@ -156,6 +158,9 @@ void sh_gang_end(void)
 {
     if (!sh_load_relaxed(&count))
         return;
+    /* One at a time; and nobody makes any meanwhile. */
+    while (sh_exchange_seq_cst(&recruiting, true))
+        sh_os_yield();
     sh_store_seq_cst(&ending, true);
     sh_add_seq_cst(&call, 1u);
     sh_os_wake(&call, SH_GANG_MAX);
@@ -164,6 +169,7 @@ void sh_gang_end(void)
         sh_store_relaxed(&count, left);
     }
     sh_store_seq_cst(&ending, false);
+    sh_store_seq_cst(&recruiting, false);
 }
 
 void sh_gang_fork_child(bool others)

@@ -157,8 +157,7 @@ static void scan(struct gc_stack *stack, sh_range_fn *visit, void *context)
 
 void sh_stacks_scan(sh_range_fn *visit, void *context)
 {
-    enter();
+    sh_assert_held(&sh_roots_lock);
     for (struct gc_stack *stack = first; stack; stack = stack->next)
         scan(stack, visit, context);
-    leave();
 }

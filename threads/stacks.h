@@ -19,7 +19,7 @@ void sh_stacks_switch(struct gc_stack *from, struct gc_stack *to, uintptr_t here
  * not its own: the end of it, if it was announced, else 0. */
 uintptr_t sh_stacks_enter(uintptr_t sp);
 
-/* After all calls of enter: the stacks that no thread is on. */
+/* After all calls of enter, under SH_RANK_ROOTS: the stacks that no thread is on. */
 void sh_stacks_scan(sh_range_fn *visit, void *context);
 
 #endif /* SH_THREADS_STACKS_H */

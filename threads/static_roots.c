@@ -285,13 +285,17 @@ static void visit_all(const struct ranges *ranges, sh_range_fn *visit, void *con
             context, (const void *)ranges->at[i].low, (const void *)ranges->at[i].high);
 }
 
-/* A thread that is not registered may be adding a range: so under the lock. */
+/* A thread that is not registered may be adding a range, or taking one back. */
 void sh_scan_static_roots(sh_range_fn *visit, void *context)
 {
     if (!sh_load_relaxed(&segments_off))
         visit_all(&segments, visit, context);
     enter();
     visit_all(&added, visit, context);
-    leave();
     sh_stacks_scan(visit, context);
+}
+
+void sh_scan_static_roots_end(void)
+{
+    leave();
 }

@@ -28,9 +28,13 @@ void sh_world_stop_with_roots(void);
  */
 bool sh_world_stop_to_collect(bool wait);
 
-/* With the world stopped, after the threads': every static range, less what was excluded,
- * and the announced stacks that no thread is on. */
+/*
+ * With the world stopped, after all threads' own, the collector's included: every static
+ * range, less what was excluded, and the announced stacks that no thread is on. Until the
+ * end is told, SH_RANK_ROOTS is held, so that nobody takes one back.
+ */
 void sh_scan_static_roots(sh_range_fn *visit, void *context);
+void sh_scan_static_roots_end(void);
 
 int sh_roots_add(void *start, void *end);    /* 0, EINVAL, ENOMEM */
 int sh_roots_remove(void *start, void *end); /* 0, ENOENT */
