@@ -144,29 +144,6 @@ SH_NO_SANITIZE int sh_os_signal_thread(uint32_t tid, int signal)
     return (int)-sh_os_call4(SYS_tgkill, process, (long)tid, signal, 0);
 }
 
-/* Programs send this code with a process's number, too: so the note is no pointer. */
-SH_NO_SANITIZE int sh_os_signal_thread_noting(uint32_t tid, int signal, int number)
-{
-    long process = sh_os_call4(SYS_getpid, 0, 0, 0, 0);
-    siginfo_t info;
-    for (size_t i = 0; i < sizeof info; i++)
-        ((volatile char *)&info)[i] = 0;
-    info.si_signo = signal;
-    info.si_code = SI_QUEUE;
-    info.si_pid = (pid_t)process;
-    info.si_value.sival_int = number;
-    return (int)-sh_os_call4(
-        SYS_rt_tgsigqueueinfo, process, (long)tid, signal, (long)&info);
-}
-
-SH_NO_SANITIZE int sh_os_signal_note(const siginfo_t *info)
-{
-    if (info->si_code != SI_QUEUE ||
-        info->si_pid != (pid_t)sh_os_call4(SYS_getpid, 0, 0, 0, 0))
-        return -1;
-    return info->si_value.sival_int;
-}
-
 /* What the compiler may keep below the stack pointer. */
 #define RED_ZONE 128
 

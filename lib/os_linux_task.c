@@ -77,14 +77,19 @@ SH_NO_SANITIZE int sh_os_each_thread(sh_os_tid_fn *visit, void *context)
 
 /* ---- What one is doing ---- */
 
+SH_NO_SANITIZE static long open_file(uint32_t tid, const char *name)
+{
+    char path[64];
+    sh_format(path, sizeof path, TASKS "/%u/%s", (unsigned)tid, name);
+    return sh_os_call4(SYS_openat, AT_FDCWD, (long)path, O_RDONLY | O_CLOEXEC, 0);
+}
+
 /* The file `name` of the thread as a string; "" where it cannot be read. */
 SH_NO_SANITIZE static void read_file(
     uint32_t tid, const char *name, char *text, size_t size)
 {
-    char path[64];
     text[0] = '\0';
-    sh_format(path, sizeof path, TASKS "/%u/%s", (unsigned)tid, name);
-    long file = sh_os_call4(SYS_openat, AT_FDCWD, (long)path, O_RDONLY | O_CLOEXEC, 0);
+    long file = open_file(tid, name);
     if (file < 0)
         return;
     long got = sh_os_call4(SYS_read, file, (long)text, (long)size - 1, 0);
@@ -92,15 +97,15 @@ SH_NO_SANITIZE static void read_file(
     text[got > 0 ? got : 0] = '\0';
 }
 
-/* What follows `key` in a file of lines "Key:\tvalue"; NULL: no such line. */
-static const char *value_of(const char *text, const char *key)
+/* What follows `key` in a line "Key:\tvalue"; NULL: it is another line. */
+static const char *value_of(const char *line, const char *key)
 {
-    const char *at = strstr(text, key);
-    if (!at)
+    size_t length = strlen(key);
+    if (strncmp(line, key, length) != 0)
         return NULL;
-    for (at += strlen(key); *at == '\t' || *at == ' ';)
-        at++;
-    return at;
+    for (line += length; *line == '\t' || *line == ' ';)
+        line++;
+    return line;
 }
 
 static uint64_t hex_of(const char *text)
@@ -116,20 +121,50 @@ static uint64_t hex_of(const char *text)
     }
 }
 
+/* As much of a line as tells what is wanted of it. */
+struct line {
+    char text[64];
+    size_t length;
+};
+
+static void take_line(const char *line, struct sh_os_task *task)
+{
+    const char *value;
+    if ((value = value_of(line, "State:")))
+        task->state = *value;
+    else if ((value = value_of(line, "SigBlk:")))
+        task->blocked = hex_of(value);
+    else if ((value = value_of(line, "SigPnd:")))
+        task->pending = hex_of(value);
+}
+
+static void take_piece(
+    struct line *line, const char *piece, size_t size, struct sh_os_task *task)
+{
+    for (size_t i = 0; i < size; i++) {
+        if (piece[i] == '\n') {
+            line->text[line->length] = '\0';
+            take_line(line->text, task);
+            line->length = 0;
+        } else if (line->length < sizeof line->text - 1) {
+            line->text[line->length++] = piece[i];
+        }
+    }
+}
+
+/* Some lines may be of any length: the groups of its user. */
 bool sh_os_thread_look(uint32_t tid, struct sh_os_task *task)
 {
-    char text[2048];
+    char piece[512];
+    struct line line = {.length = 0};
     *task = (struct sh_os_task){.state = '?'};
-    read_file(tid, "status", text, sizeof text);
-    const char *state = value_of(text, "\nState:");
-    if (!state)
+    long got, file = open_file(tid, "status");
+    if (file < 0)
         return false;
-    const char *blocked = value_of(text, "\nSigBlk:");
-    const char *pending = value_of(text, "\nSigPnd:");
-    task->state = *state;
-    task->blocked = blocked ? hex_of(blocked) : 0;
-    task->pending = pending ? hex_of(pending) : 0;
-    return true;
+    while ((got = sh_os_call4(SYS_read, file, (long)piece, (long)sizeof piece, 0)) > 0)
+        take_piece(&line, piece, (size_t)got, task);
+    sh_os_call4(SYS_close, file, 0, 0, 0);
+    return task->state != '?';
 }
 
 static void cut_at_newline(char *text)
@@ -168,10 +203,12 @@ void sh_os_thread_where(uint32_t tid, struct sh_os_place *place)
 
 /* ---- Its thread-local storage ---- */
 
-/* The C library's descriptor, where the thread pointer leads, begins with that. */
+/* The C library's descriptor, where the thread pointer leads, begins with that. Where the
+ * system does not tell, the thread is taken for one of the C library's. */
 SH_NO_SANITIZE bool sh_os_has_thread_locals(void)
 {
     uintptr_t pointer = 0;
-    sh_os_call4(SYS_arch_prctl, ARCH_GET_FS, (long)&pointer, 0, 0);
+    if (sh_os_call4(SYS_arch_prctl, ARCH_GET_FS, (long)&pointer, 0, 0) != 0)
+        return true;
     return pointer && *(const uintptr_t *)pointer == pointer;
 }

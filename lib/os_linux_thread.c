@@ -60,9 +60,9 @@ extern void *__libc_stack_end;
 
 static bool initial_stack_gone;
 
-uint32_t sh_os_thread_id(void)
+SH_NO_SANITIZE uint32_t sh_os_thread_id(void)
 {
-    return (uint32_t)syscall(SYS_gettid);
+    return (uint32_t)sh_os_call4(SYS_gettid, 0, 0, 0, 0);
 }
 
 bool sh_os_on_initial_stack(void)

@@ -22,7 +22,7 @@
 
 /* ---- Threads ---- */
 
-/* The kernel's name of the calling thread. */
+/* The kernel's name of the calling thread. (handler) */
 uint32_t sh_os_thread_id(void);
 
 /*
@@ -111,11 +111,6 @@ bool sh_os_may_park(const void *context);
 /* Sends `signal` (0: none, only looks) to a thread of this process. 0; ESRCH: no such
  * thread; EAGAIN: too many signals wait, try later. (handler) */
 int sh_os_signal_thread(uint32_t tid, int signal);
-
-/* The same with a number that the handler finds by sh_os_signal_note; -1: none came with
- * this signal. (handler) */
-int sh_os_signal_thread_noting(uint32_t tid, int signal, int number);
-int sh_os_signal_note(const siginfo_t *info);
 
 /* The registers of the interrupted code, as far as they may hold pointers, into `words`;
  * returns its stack pointer, less what it may use below. (handler) */

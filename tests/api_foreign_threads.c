@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <threads.h>
 #include <time.h>
@@ -308,6 +309,18 @@ static void cloned_threads(void **unused)
     check_clone(sh_malloc(STACK));
 }
 
+/* The signal comes without a word of who sent it. */
+static void with_no_room_for_signals(void **unused)
+{
+    struct rlimit none = {0, 0}, before;
+    getrlimit(RLIMIT_SIGPENDING, &before);
+    none.rlim_max = before.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_SIGPENDING, &none), 0);
+    threads_of_the_c_librarys_pthread_create(NULL);
+    cloned_threads(NULL);
+    setrlimit(RLIMIT_SIGPENDING, &before);
+}
+
 /* ---- Those that are not held ---- */
 
 static void *run_unregistered(void *unused)
@@ -400,6 +413,7 @@ int main(void)
         cmocka_unit_test(name_lookup_threads),
         cmocka_unit_test(asynchronous_io_threads),
         cmocka_unit_test(cloned_threads),
+        cmocka_unit_test(with_no_room_for_signals),
         cmocka_unit_test(who_unregisters_is_left_alone),
         cmocka_unit_test(who_blocks_all_signals_is_not_waited_for),
         cmocka_unit_test(strangers_may_come_and_go),

@@ -64,16 +64,17 @@ static void use_heap(void *call)
     MUST(count_live(&garbage) <= SLACK);
 }
 
+static const char forbidden[] =
+    "splitheap: the system does not let threads be stopped (rt_sigaction or tgkill "
+    "fails "
+    "with error 1): while there are several, nothing is collected\n";
+
 static void check(unsigned call)
 {
     struct child child;
     step = 0;
     child_run(&child, use_heap, (void *)(uintptr_t)call);
-    if (!child_returned(&child) ||
-        strcmp(child.text,
-            "splitheap: the system does not let threads be stopped (rt_sigaction or "
-            "tgkill fails with error 1): while there are several, nothing is "
-            "collected\n") != 0)
+    if (!child_returned(&child) || strcmp(child.text, forbidden) != 0)
         fail_msg("status %#x: %s", child.status, child.text);
 }
 
@@ -81,6 +82,33 @@ static void signals_are_forbidden(void **unused)
 {
     check(SYS_tgkill);
     check(SYS_rt_sigaction);
+}
+
+/* In the midst of things, when the signal was in use for long. */
+static void forbid_late(void *unused)
+{
+    pthread_t thread = start(wait_here, NULL);
+    await_flag(&step, 1);
+    gc_collect();
+    forbid(SYS_tgkill);
+    garbage = (struct batch){.size = 64};
+    make_batch(&garbage);
+    gc_collect();
+    MUST(count_live(&garbage) == BATCH);
+    set_flag(&step, 2);
+    join(thread);
+    clear_stack();
+    gc_collect();
+    MUST(count_live(&garbage) <= SLACK);
+}
+
+static void signals_may_be_forbidden_late(void **unused)
+{
+    struct child child;
+    step = 0;
+    child_run(&child, forbid_late, NULL);
+    if (!child_returned(&child) || strcmp(child.text, forbidden) != 0)
+        fail_msg("status %#x: %s", child.status, child.text);
 }
 
 static void *collect_elsewhere(void *unused)
@@ -99,10 +127,11 @@ static void use_without_files(void *call)
     MUST(filled(p, 100, 1) && gc_nbytes(p) >= 100);
 }
 
-/* Without the list of threads, and of mappings. */
+/* Without the list of threads, and of mappings; or where thread-locals are. */
 static void files_are_forbidden(void **unused)
 {
-    static const unsigned calls[] = {SYS_openat, SYS_newfstatat, SYS_getdents64};
+    static const unsigned calls[] = {
+        SYS_openat, SYS_newfstatat, SYS_getdents64, SYS_arch_prctl};
     for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
         struct child child;
         child_run(&child, use_without_files, (void *)(uintptr_t)calls[i]);
@@ -115,6 +144,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(signals_are_forbidden),
+        cmocka_unit_test(signals_may_be_forbidden_late),
         cmocka_unit_test(files_are_forbidden),
     };
     if (SH_TSAN)

@@ -67,7 +67,7 @@
  * no registered thread waits for when RUNNING (see sh_thread_leave).
  *
  * A thread that is not registered parks by a stranger's record (threads/strangers.c) in
- * the same way, but that it knows itself by the number that comes with the signal. Three
+ * the same way, but that the handler finds the record by the thread's number. Three
  * things differ, for it may be about to register, or past its end:
  *   in a critical section it may wait for the registry's lock, so it is not waited for:
  *   the handler publishes sp and copies the registers, answers as HELD, and lets it go
@@ -236,20 +236,26 @@ static void stand_as_stranger(void)
         stand_still(&stranger->record, NULL);
 }
 
-/* On whatever stack the thread was. */
+/* NULL too where the thread has no thread-locals, or another's. */
+SH_NO_SANITIZE static struct sh_thread *my_record(uint32_t tid)
+{
+    struct sh_thread *self = sh_os_has_thread_locals() ? sh_tls.self : NULL;
+    return self && self->tid == tid ? self : NULL;
+}
+
+/* On whatever stack the thread was, and whoever sent it. */
 SH_NO_SANITIZE static void on_signal(int signal, siginfo_t *info, void *context)
 {
     (void)signal;
-    int number = sh_os_signal_note(info);
-    if (SH_UNLIKELY(number >= 0)) {
-        struct sh_stranger *stranger = sh_strangers_me(number);
+    (void)info;
+    uint32_t tid = sh_os_thread_id();
+    struct sh_thread *self = my_record(tid);
+    if (SH_UNLIKELY(!self)) {
+        struct sh_stranger *stranger = sh_strangers_me(tid);
         if (stranger)
             on_strangers_signal(stranger, context);
         return;
     }
-    struct sh_thread *self = sh_tls.self;
-    if (!self)
-        return;
     if (sh_tls.critical || !sh_os_may_park(context))
         sh_tls.stop_wanted = 1;
     else if (sh_load_relaxed(&self->state) == SH_THREAD_WANTED)
@@ -384,6 +390,17 @@ bool sh_stop_is_impossible(void)
     return sh_load_relaxed(&impossible);
 }
 
+void sh_stop_forbidden(int error)
+{
+    if (sh_exchange_seq_cst(&impossible, true))
+        return;
+    sh_print(&sh_stderr_sink,
+        "splitheap: the system does not let threads be stopped (rt_sigaction or "
+        "tgkill fails with error %d): while there are several, nothing is "
+        "collected\n",
+        error);
+}
+
 static void take_into_use(int signal)
 {
     int error = sh_os_signal_handle(signal, on_signal);
@@ -391,14 +408,8 @@ static void take_into_use(int signal)
         sh_fatal("signal %d, which stops threads, is handled by the program", signal);
     if (!error)
         error = sh_os_signal_thread(sh_os_thread_id(), 0);
-    if (error) {
-        sh_print(&sh_stderr_sink,
-            "splitheap: the system does not let threads be stopped (rt_sigaction or "
-            "tgkill fails with error %d): while there are several, nothing is "
-            "collected\n",
-            error);
-        sh_store_relaxed(&impossible, true);
-    }
+    if (error)
+        sh_stop_forbidden(error);
     sh_os_signal_unblock(signal);
     /* Pairs with the acquires of in_use. */
     sh_store_release(&in_use, true);

@@ -43,8 +43,9 @@ uint64_t sh_world_stop_began(void);
 void sh_stop_prepare(void);
 
 /* The system does not let threads be signalled; probed when the signal is taken into
- * use, and told. */
+ * use, or found by a stop later on (`forbidden`), and told. */
 bool sh_stop_is_impossible(void);
+void sh_stop_forbidden(int error);
 
 /* Chooses the signal, before it is in use; 0 or EBUSY. */
 int sh_stop_set_signal(int signal);

@@ -7,22 +7,25 @@
  *
  * When the registered threads stand still, the kernel's count of threads is compared
  * with ours: one system call. If they differ, the kernel is asked which there are, and
- * those that nobody knows get a record here and the stop signal, with the record's
- * number in it: a thread made by hand may have no thread-local storage, so it has to
- * learn from the signal who it is. Then they are treated as registered ones are (see
- * threads/stop.c), and the kernel is asked again, for they may have made others.
+ * those that nobody knows get a record here and the stop signal. A thread made by hand
+ * may have no thread-local storage, so the handler finds its record by the thread's
+ * number. Then they are treated as registered ones are (see threads/stop.c), and the
+ * kernel is asked again, for they may have made others.
  *
  * Many threads are strangers for a moment only, between their start and their
  * registration or between that's end and their own. They block signals there, or say in
  * the handler that they are not to be waited for.
  *
- * A record stays with its thread as long as the kernel lists that, for its thread may
- * still be on its way out of the last stop. Records are never given back, so a handler
+ * A record stays with its thread as long as the kernel knows that, for its thread may
+ * still be on its way out of the last stop. That the kernel does not list it says nothing:
+ * where a thread ends while the list is read, another may be passed over. Records are never given back, so a handler
  * that is late finds one, and sees that it is not its own.
  *
  * Locks: the registry's is held, but where noted.
  */
 #include "threads/strangers.h"
+
+#include <errno.h>
 
 #include "lib/bits.h"
 #include "lib/check.h"
@@ -43,7 +46,6 @@ struct chunk {
 };
 
 static _Atomic(struct chunk *) chunks;
-static int records; /* in all chunks */
 static struct sh_stranger *first;
 
 struct sh_stranger *sh_strangers_first(void)
@@ -56,15 +58,15 @@ struct sh_stranger *sh_strangers_next(const struct sh_stranger *stranger)
     return (struct sh_stranger *)stranger->record.next;
 }
 
-SH_NO_SANITIZE struct sh_stranger *sh_strangers_me(int number)
+/* The acquire of `tid` pairs with the release in take_in, which comes before the signal. */
+SH_NO_SANITIZE struct sh_stranger *sh_strangers_me(uint32_t tid)
 {
     struct chunk *chunk = sh_load_acquire(&chunks);
-    for (; chunk && number >= CHUNK; number -= CHUNK)
-        chunk = sh_load_acquire(&chunk->next);
-    if (!chunk || number < 0)
-        return NULL;
-    struct sh_stranger *stranger = &chunk->at[number];
-    return sh_load_relaxed(&stranger->tid) == sh_os_thread_id() ? stranger : NULL;
+    for (; chunk; chunk = sh_load_acquire(&chunk->next))
+        for (int i = 0; i < CHUNK; i++)
+            if (sh_load_acquire(&chunk->at[i].tid) == tid)
+                return &chunk->at[i];
+    return NULL;
 }
 
 /* The releases pair with the acquires above. */
@@ -75,7 +77,7 @@ static struct chunk *add_chunk(void)
         return NULL;
     sh_store_relaxed(&fresh->next, NULL);
     for (int i = 0; i < CHUNK; i++) {
-        fresh->at[i] = (struct sh_stranger){.number = records++};
+        fresh->at[i] = (struct sh_stranger){.listed = false};
         sh_store_relaxed(&fresh->at[i].tid, 0u);
     }
     _Atomic(struct chunk *) *last = &chunks;
@@ -194,6 +196,12 @@ static bool is_leaving(uint32_t tid)
 #define TIDS ((size_t)1 << 22)
 
 static uint64_t *known;
+static size_t visited; /* in this reading of the list */
+
+static bool is_known(uint32_t tid)
+{
+    return tid < TIDS && (known[tid / 64] >> tid % 64 & 1);
+}
 
 static void know(uint32_t tid, bool whether)
 {
@@ -217,7 +225,8 @@ static void know_registered(bool whether)
 static void note(void *context, uint32_t tid)
 {
     (void)context;
-    if (tid >= TIDS || (known[tid / 64] >> tid % 64 & 1) || is_ours(tid))
+    visited++;
+    if (tid >= TIDS || is_known(tid) || is_ours(tid))
         return;
     for (struct sh_stranger *s = first; s; s = sh_strangers_next(s)) {
         if (s->record.tid == tid) {
@@ -240,13 +249,21 @@ static void forget(struct sh_stranger *stranger)
     sh_store_release(&stranger->tid, 0u);
 }
 
-static void forget_unlisted(void)
+/* The kernel lists it, or knows it all the same; and it is not registered by now. */
+static bool is_there(const struct sh_stranger *stranger)
+{
+    uint32_t tid = stranger->record.tid;
+    return stranger->listed ||
+           (!is_known(tid) && !is_ours(tid) && sh_os_signal_thread(tid, 0) != ESRCH);
+}
+
+static void forget_gone(void)
 {
     struct sh_stranger *all = first, *next;
     first = NULL;
     for (; all; all = next) {
         next = sh_strangers_next(all);
-        if (!all->listed) {
+        if (!is_there(all)) {
             forget(all);
             continue;
         }
@@ -267,6 +284,21 @@ static void say_once(int error)
     said = true;
 }
 
+/* Threads that end meanwhile make the kernel pass over others. */
+#define READINGS 4
+
+static int read_list(void)
+{
+    int error = 0;
+    for (int i = 0; i < READINGS; i++) {
+        visited = 0;
+        error = sh_os_each_thread(note, NULL);
+        if (error || visited >= sh_os_thread_count())
+            break;
+    }
+    return error;
+}
+
 bool sh_strangers_look(void)
 {
     sh_assert_held(&sh_registry_lock);
@@ -276,14 +308,13 @@ bool sh_strangers_look(void)
         return false;
     unlist_all();
     know_registered(true);
-    int error = sh_os_each_thread(note, NULL);
+    int error = read_list();
+    if (!error)
+        forget_gone();
     know_registered(false);
-    if (error) {
+    if (error)
         say_once(error);
-        return false;
-    }
-    forget_unlisted();
-    return true;
+    return !error;
 }
 
 bool sh_strangers_suspected(void)

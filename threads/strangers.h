@@ -17,7 +17,6 @@
 struct sh_stranger {
     struct sh_thread record; /* `next`: the next stranger's record, or NULL */
     _Atomic uint32_t tid;    /* as in the record; 0: not in use. Its handler reads it */
-    int number;              /* what the signal says */
     _Atomic bool in_handler; /* of ours; its own */
     bool silent;             /* did not answer when it was last asked */
     bool listed;             /* the kernel named it in this look */
@@ -33,8 +32,9 @@ bool sh_strangers_look(void);
 struct sh_stranger *sh_strangers_first(void);
 struct sh_stranger *sh_strangers_next(const struct sh_stranger *stranger);
 
-/* The one that a signal's note names, if it is the calling thread. (handler) */
-struct sh_stranger *sh_strangers_me(int number);
+/* The record of the calling thread, whose number is `tid`; NULL: it has none. Without the
+ * lock. (handler) */
+struct sh_stranger *sh_strangers_me(uint32_t tid);
 
 /*
  * The calling thread is one of the library's own, that neither holds collected pointers

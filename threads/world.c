@@ -73,20 +73,18 @@ static void give_up(struct sh_thread *thread)
  * again later. */
 #define SEND_TRIES 100
 
-static void send(struct sh_thread *thread, int signal, int number)
+static void send(struct sh_thread *thread, int signal)
 {
     int error = EAGAIN;
     for (int i = 0; i < SEND_TRIES && error == EAGAIN; i++) {
         if (i > 0)
             sh_os_yield();
-        error = number < 0 || signal == 0
-                    ? sh_os_signal_thread(thread->tid, signal)
-                    : sh_os_signal_thread_noting(thread->tid, signal, number);
+        error = sh_os_signal_thread(thread->tid, signal);
     }
-    if (error == ESRCH || (error == EPERM && number >= 0))
-        give_up(thread); /* a sandbox may forbid to signal with a number */
+    if (error == ESRCH)
+        give_up(thread);
     else if (error != 0 && error != EAGAIN)
-        sh_fatal("signalling thread %u failed: error %d", thread->tid, error);
+        sh_stop_forbidden(error); /* a filter that came after the first use */
 }
 
 /* ---- Looking after who does not answer ---- */
@@ -173,38 +171,36 @@ static void look_after(struct sh_thread *thread, bool resend, bool closely)
     if (closely && has_namesake(thread))
         give_up(thread);
     else
-        send(thread, resend ? sh_stop_signal_number() : 0, -1);
+        send(thread, resend ? sh_stop_signal_number() : 0);
     if (closely && is_wanted(thread))
         study(thread);
 }
 
 /*
  * One that sleeps with the signal blocked is not waited for. Awake it may be on its way
- * out of our handler, about to unblock signals, or ending: for these it is, a while.
+ * out of our handler, about to unblock signals, or ending: for these it is, for as long
+ * as our patience, since it may be kept from running.
  */
-#define DEAF_NS 1000000000
-
 static bool is_to_be_left(
-    const struct sh_stranger *stranger, const struct sh_os_task *task, uint64_t waited)
+    const struct sh_stranger *stranger, const struct sh_os_task *task)
 {
     if (is_over(task->state))
         return true;
     if (!is_deaf(task) || sh_load_seq_cst(&stranger->in_handler))
         return false;
-    return task->state == 'S' || stranger->silent || waited >= DEAF_NS;
+    return task->state == 'S' || stranger->silent;
 }
 
-static void look_after_stranger(
-    struct sh_stranger *stranger, bool resend, uint64_t waited)
+static void look_after_stranger(struct sh_stranger *stranger, bool resend)
 {
     struct sh_thread *record = &stranger->record;
     struct sh_os_task task;
     bool there = sh_os_thread_look(record->tid, &task);
-    bool left = !there || is_to_be_left(stranger, &task, waited);
+    bool left = !there || is_to_be_left(stranger, &task);
     if (left)
         give_up(record);
     else
-        send(record, resend ? sh_stop_signal_number() : 0, stranger->number);
+        send(record, resend ? sh_stop_signal_number() : 0);
     stranger->silent = left;
 }
 
@@ -216,7 +212,7 @@ static void look_after_all(bool resend, uint64_t waited)
             look_after(t, resend, closely);
     for (struct sh_stranger *s = sh_strangers_first(); s; s = sh_strangers_next(s))
         if (is_wanted(&s->record))
-            look_after_stranger(s, resend, waited);
+            look_after_stranger(s, resend);
 }
 
 static void report_all(uint64_t waited_ns)
@@ -238,28 +234,45 @@ static struct wait begin_to_wait(void)
     return wait;
 }
 
+/*
+ * Time in which the collector itself did not run is not the others' fault: the process
+ * was stopped (SIGSTOP, a debugger, a suspended machine), or got no time.
+ */
+#define OVERSLEPT_NS 100000000
+
+static void leave_out_absence(struct wait *wait, uint64_t now)
+{
+    if (now < wait->next + OVERSLEPT_NS)
+        return;
+    wait->since += now - wait->next;
+    wait->resend += now - wait->next;
+}
+
 /* False: patience is over, for the first time. */
 static bool look(struct wait *wait, uint64_t now)
 {
+    leave_out_absence(wait, now);
     bool resend = now >= wait->resend;
     look_after_all(resend, now - wait->since);
     if (resend)
         wait->resend = now + sh_stop_patience_ns / RESEND_PART;
     wait->pause = sh_min(wait->pause * 2, sh_stop_patience_ns / LOOK_PART + 1);
-    wait->next = now + wait->pause;
+    wait->next = sh_os_now_ns() + wait->pause;
     if (wait->told || now - wait->since < sh_stop_patience_ns)
         return true;
     wait->told = true;
     return false;
 }
 
-/* False: a thread does not answer, and was reported. */
+/* False: a thread does not answer, and was reported; or none can be asked any more. */
 static bool await_answers(bool patient)
 {
     struct wait wait = begin_to_wait();
     uint32_t left;
     /* Pairs with the lowering in answer. */
     while ((left = sh_load_acquire(&sh_stop_pending)) != 0) {
+        if (sh_stop_is_impossible())
+            return false;
         sh_os_wait(&sh_stop_pending, left, wait.pause);
         uint64_t now = sh_os_now_ns();
         if (now < wait.next || look(&wait, now))
@@ -279,7 +292,7 @@ static bool stop_registered(bool patient)
     sh_store_relaxed(&sh_stop_pending, 1);
     for (struct sh_thread *t = sh_registry_first(); t; t = t->next) {
         if (t != sh_tls.self && ask(t))
-            send(t, signal, -1);
+            send(t, signal);
     }
     sh_sub_seq_cst(&sh_stop_pending, 1);
     return await_answers(patient);
@@ -294,9 +307,10 @@ static bool ask_strangers(void)
         if (sh_load_relaxed(&s->record.state) != SH_THREAD_RUNNING || !ask(&s->record))
             continue;
         asked = true;
-        send(&s->record, sh_stop_signal_number(), s->number);
-        if (s->silent && is_wanted(&s->record))
-            look_after_stranger(s, false, 0);
+        if (s->silent)
+            look_after_stranger(s, true);
+        else
+            send(&s->record, sh_stop_signal_number());
     }
     sh_sub_seq_cst(&sh_stop_pending, 1);
     return asked;
@@ -383,23 +397,30 @@ static bool is_alone(void)
     return !thread || (thread == sh_tls.self && !thread->next);
 }
 
+static bool try_all(bool patient)
+{
+    if (stop_registered(patient) && stop_strangers(patient))
+        return true;
+    take_back();
+    return false;
+}
+
 static bool stop(bool patient)
 {
     SH_CHECK1(sh_tls.critical > 0);
     stop_began = sh_os_now_ns();
     sh_stop_prepare();
     sh_registry_lock_politely();
-    if (sh_stop_is_impossible()) {
-        if (is_alone())
+    if (!sh_stop_is_impossible()) {
+        if (try_all(patient))
             return true;
-        if (patient)
-            sh_fatal("threads have to be stopped, and the system does not let them be");
-        sh_lock_release(&sh_registry_lock);
-        return false;
-    }
-    if (stop_registered(patient) && stop_strangers(patient))
+    } else if (is_alone()) {
         return true;
-    take_back();
+    } else {
+        sh_lock_release(&sh_registry_lock);
+    }
+    if (patient)
+        sh_fatal("threads have to be stopped, and the system does not let them be");
     return false;
 }
 
