@@ -164,7 +164,8 @@ void sh_collect_start(void)
     if (self && !self->lock_depth && cause != GC_CAUSE_MEMORY)
         sh_mark_prepare_helpers();
     if (!self || self->lock_depth ||
-        !sh_world_stop_to_collect(cause != GC_CAUSE_PACING)) {
+        !sh_world_stop_to_collect(
+            cause != GC_CAUSE_PACING, cause != GC_CAUSE_EXPLICIT)) {
         ignored++;
         return;
     }

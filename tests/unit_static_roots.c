@@ -683,7 +683,7 @@ static int wait_in_loader(struct dl_phdr_info *info, size_t size, void *unused)
     (void)size;
     sh_gc_mutex_lock();
     sh_gc_mutex_unlock();
-    if (sh_world_stop_to_collect(false))
+    if (sh_world_stop_to_collect(false, true))
         resume();
     stop_to_collect();
     resume();

@@ -521,12 +521,13 @@ static void report_in_child(void *unused)
     pthread_t thread = start(mask_until_told, NULL);
     while (sh_load_relaxed(&stage) == 0)
         sleep_us(100);
-    MUST(!sh_world_stop_to_collect(true));
+    MUST(!sh_world_stop_to_collect(true, false));
     uint64_t steps = sh_load_relaxed(&workers[0].steps);
     while (sh_load_relaxed(&workers[0].steps) == steps)
         sleep_us(100);
     MUST(sh_tls.critical == 0 && !sh_gc_mutex_is_locked());
-    MUST(!sh_world_stop_to_collect(false)); /* not again so soon: no second report */
+    MUST(!sh_world_stop_to_collect(false, true)); /* not so soon: no second report */
+    MUST(!sh_world_stop_to_collect(true, true));
     set_flag(&stage, 1);
     await_flag(&stage, 2);
     stop_to_collect();

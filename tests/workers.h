@@ -65,7 +65,7 @@ static inline void await_flag(_Atomic uint32_t *flag, uint32_t value)
 
 static inline void stop_to_collect(void)
 {
-    MUST(sh_world_stop_to_collect(true));
+    MUST(sh_world_stop_to_collect(true, false));
 }
 
 static inline void resume(void)

@@ -192,9 +192,9 @@ static bool try_to_stop(void)
     return false;
 }
 
-static bool may_try(bool wait)
+static bool may_try(void)
 {
-    return wait || SH_LIKELY(sh_load_relaxed(&rest_until) == 0) ||
+    return SH_LIKELY(sh_load_relaxed(&rest_until) == 0) ||
            sh_os_now_ns() >= sh_load_relaxed(&rest_until);
 }
 
@@ -240,9 +240,9 @@ static struct attempt walk(void)
     return attempt;
 }
 
-bool sh_world_stop_to_collect(bool wait)
+bool sh_world_stop_to_collect(bool wait, bool rest)
 {
-    while (may_try(wait)) {
+    while (!rest || may_try()) {
         struct attempt attempt = walk();
         if (attempt.result == SH_GC_TAKEN)
             return attempt.stopped;

@@ -23,10 +23,10 @@ void sh_world_stop_with_roots(void);
  * sh_gc_mutex_collect_begin (wait) or _try, sh_critical_enter and the above, in the
  * one order in which nobody who waits for the GC mutex with the loader's lock held can
  * be waited for. Returns in a critical section, or false as _try does, or because a
- * thread could not be stopped (see sh_world_try_stop). What undoes it
- * is sh_world_resume, sh_critical_leave, sh_gc_mutex_collect_end.
+ * thread could not be stopped (see sh_world_try_stop), or (rest) because that was not
+ * long ago. What undoes it is sh_world_resume, sh_critical_leave, sh_gc_mutex_collect_end.
  */
-bool sh_world_stop_to_collect(bool wait);
+bool sh_world_stop_to_collect(bool wait, bool rest);
 
 /*
  * With the world stopped, after all threads' own, the collector's included: every static
