@@ -79,6 +79,7 @@ static char *map_stack(void)
 
 static void make(struct coroutine *self, bool tells, void (*body)(struct coroutine *))
 {
+    memset(self, 0, sizeof *self);
     self->low = map_stack();
     self->stack = gc_stack_add(self->low, self->low + STACK);
     MUST(self->stack);
@@ -125,6 +126,7 @@ static SH_NOINLINE void hold_deep(struct coroutine *self, int depth)
     if (depth > 0) {
         hold_deep(self, depth - 1);
     } else {
+        self->hidden = make_object();
         void *volatile p = reveal(self->hidden);
         leave(self);
         SH_KEEP(p);
@@ -134,7 +136,6 @@ static SH_NOINLINE void hold_deep(struct coroutine *self, int depth)
 
 static void hold_deep_and_come_up(struct coroutine *self)
 {
-    self->hidden = make_object();
     hold_deep(self, 8);
     leave(self);
 }
@@ -185,17 +186,53 @@ static void only_what_is_in_use_is_scanned_where_switches_are_told(void **unused
     make(&c, true, hold_deep_and_come_up);
     enter(&c);
     collect();
-    assert_true(is_live(c.hidden));
+    bool deep = is_live(c.hidden);
     enter(&c);
+    memset(&c.context, 0, sizeof c.context);
     collect();
-    assert_false(is_live(c.hidden));
+    bool come_up = is_live(c.hidden);
     unmake(&c);
     make(&c, false, hold_deep_and_come_up);
     enter(&c);
     enter(&c);
     collect();
-    assert_true(is_live(c.hidden)); /* all of it, else */
+    bool untold = is_live(c.hidden); /* all of it */
     unmake(&c);
+    assert_true(deep && untold);
+    assert_false(come_up);
+}
+
+static void collect_deep(int depth)
+{
+    volatile char frame[1024];
+    frame[0] = (char)depth;
+    if (depth > 0)
+        collect_deep(depth - 1);
+    else
+        gc_collect();
+    SH_KEEP(frame);
+}
+
+/* Without telling, it is entered, collects, and is left from deeper than before. */
+static void collect_and_hold_deep(struct coroutine *self)
+{
+    leave(self);
+    self->tells = false;
+    collect_deep(2);
+    hold_deep(self, 8);
+}
+
+static void what_was_told_is_out_of_date_once_a_collection_saw_it_entered(void **unused)
+{
+    struct coroutine c;
+    make(&c, true, collect_and_hold_deep);
+    enter(&c);
+    c.tells = false;
+    enter(&c);
+    collect();
+    bool kept = is_live(c.hidden);
+    unmake(&c);
+    assert_true(kept);
 }
 
 static void a_removed_stack_is_no_root(void **unused)
@@ -206,8 +243,9 @@ static void a_removed_stack_is_no_root(void **unused)
     gc_stack_remove(c.stack);
     memset(&c.context, 0, sizeof c.context);
     collect();
-    assert_false(is_live(c.hidden));
+    bool kept = is_live(c.hidden);
     munmap(c.low, STACK);
+    assert_false(kept);
 }
 
 /* ---- The stack that was left ---- */
@@ -478,6 +516,7 @@ int main(void)
         cmocka_unit_test(what_a_suspended_coroutine_holds_stays),
         cmocka_unit_test(a_coroutine_that_collected_is_a_root_again),
         cmocka_unit_test(only_what_is_in_use_is_scanned_where_switches_are_told),
+        cmocka_unit_test(what_was_told_is_out_of_date_once_a_collection_saw_it_entered),
         cmocka_unit_test(a_removed_stack_is_no_root),
         cmocka_unit_test(what_the_left_stack_holds_stays),
         cmocka_unit_test(coroutines_move_between_threads),

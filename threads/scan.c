@@ -104,6 +104,7 @@ SH_NO_SANITIZE static void scan_stacks(
     } else if (thread->stack_base && is_on_stack(thread, sp)) {
         if (thread->initial && !thread->stack_low)
             find_mapped(thread);
+        sh_store_relaxed(&thread->left_sp, 0); /* out of date */
         visit(scan, sp, thread->stack_base);
     } else {
         scan_coroutine(scan, sp);

@@ -134,6 +134,7 @@ uintptr_t sh_stacks_enter(uintptr_t sp)
         if (sp < stack->low || sp >= stack->high)
             continue;
         stack->entered = true;
+        sh_store_relaxed(&stack->sp, 0); /* out of date */
         end = stack->high;
     }
     leave();

@@ -390,8 +390,8 @@ GC_PUBLIC GC_USE_RESULT struct gc_stack *gc_stack_add(void *start, void *end);
 /**
  * Said by the function that is about to switch from the announced stack `from` to `to`;
  * NULL is the thread's own. It need not be said; but if so, only the part of `from` that
- * is in use is scanned while nobody runs on it, and a switch away from a thread's own
- * stack must then always be said. What saves the registers may use 900 bytes of stack
+ * is in use is scanned while nobody runs on it. So whoever says that a stack is left must
+ * also say when it is entered again. What saves the registers may use 900 bytes of stack
  * below the caller's. Any thread may go on where another left off. A few stores: takes no
  * lock.
  */
