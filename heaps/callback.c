@@ -185,6 +185,11 @@ static void run_entry(uintptr_t entry)
         gc_finalise(object);
 }
 
+void sh_callback_none_running(void)
+{
+    running = 0;
+}
+
 bool sh_callback_run(void)
 {
     uintptr_t entry = 0;

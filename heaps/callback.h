@@ -28,6 +28,9 @@ void sh_callback_add_queued(void);
 /* The object is being freed: it has no callbacks any more. In a critical section. */
 void sh_callback_forget(const void *object);
 
+/* The program says that no callback of the calling thread is under way. */
+void sh_callback_none_running(void);
+
 /* Runs what is queued; true: there was something. Not in a critical section. */
 bool sh_callback_run(void);
 

@@ -276,6 +276,7 @@ void sh_collect_everything(void)
     struct sh_thread *self = sh_thread_enter();
     if (!self || self->lock_depth)
         return;
+    sh_callback_none_running(); /* one may have been left by an exception, or longjmp */
     for (unsigned round = 0; round < SWEEP_ALL_ROUNDS; round++) {
         collect_without_roots(true);
         if (!sh_callback_run())

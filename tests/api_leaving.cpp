@@ -147,6 +147,26 @@ static void jumps_pass_through(void **)
     assert_true(left > 10);
 }
 
+static void sweep_all_below(volatile char *above)
+{
+    volatile char frame[4096];
+    frame[0] = *above;
+    gc_sweep_all();
+    *above = frame[0];
+}
+
+/* The frame that was left says nothing of those that lie below it. */
+static void all_is_finalised_after_a_jump(void **)
+{
+    volatile char here = 0;
+    begin(jump);
+    collect_and_be_jumped_out_of();
+    assert_int_equal(left, 1);
+    deed = nullptr;
+    sweep_all_below(&here);
+    assert_int_equal(finalised, objects);
+}
+
 /* ---- Callbacks that use the library ---- */
 
 static void use_everything()
@@ -211,6 +231,7 @@ int main()
         cmocka_unit_test(jumps_pass_through),
         cmocka_unit_test(callbacks_use_everything),
         cmocka_unit_test(threads_of_the_cxx_library),
+        cmocka_unit_test(all_is_finalised_after_a_jump), /* it takes all objects away */
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -97,6 +97,26 @@ static void not_the_programs(void **unused)
     gc_free(huge);
 }
 
+static void remove_twice(void *other)
+{
+    char *low = memory;
+    struct gc_stack *stack = gc_stack_add(low, low + 4096);
+    gc_stack_remove(stack);
+    for (size_t i = 0; i < 100; i++) /* other records of ours do not take its place */
+        MUST(gc_add_roots(low, low + 8) == 0);
+    gc_stack_switch(NULL, stack);
+    gc_stack_switch(stack, NULL);
+    gc_stack_remove(stack);
+}
+
+static void a_stack_that_was_removed(void **unused)
+{
+    struct gc_stack *stack = gc_stack_add(memory, memory + 4096);
+    gc_stack_remove(stack);
+    expect_end(remove_twice, NULL, "gc_stack_remove(%p): it was removed already",
+        (void *)stack);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -104,6 +124,7 @@ int main(void)
         cmocka_unit_test(one_page_will_do),
         cmocka_unit_test(overlapping),
         cmocka_unit_test(not_the_programs),
+        cmocka_unit_test(a_stack_that_was_removed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -592,6 +593,11 @@ static void a_signal_of_the_programs_is_refused(void **unused)
 
 static void the_signal_can_be_chosen(void **unused)
 {
+    const int others[] = {-1, 0, SIGKILL, SIGSTOP, SIGSEGV, SIGBUS, SIGFPE, SIGILL,
+        SIGABRT, SIGRTMAX + 1, INT_MAX, INT_MIN};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        assert_int_equal(sh_stop_set_signal(others[i]), EINVAL);
+    assert_int_equal(sh_stop_set_signal(SIGUSR1), 0);
     assert_int_equal(sh_stop_set_signal(SIGRTMIN + 3), 0);
     stop_to_collect();
     resume();

@@ -30,11 +30,13 @@
 
 #define OPEN ((uint32_t)1 << 31)
 #define RETRY_NS ((uint64_t)10000000000)
+#define AWAIT_NS ((uint64_t)100000000)
 
 enum { SPINS = 200 };
 
 static struct sh_os_helper helpers[SH_GANG_MAX - 1];
 static _Atomic unsigned count;
+static _Atomic uint32_t there;  /* helpers that have said who they are */
 static _Atomic bool recruiting; /* a thread is at it */
 static _Atomic uint64_t retry;  /* not to be tried before */
 static _Atomic bool delicate;   /* the child of a fork with other threads */
@@ -78,6 +80,8 @@ static void run(void)
     sh_tls.phase = SH_PHASE_ENDED; /* it allocates nothing but metadata memory */
     sh_critical_enter();
     sh_strangers_ours_begin();
+    sh_add_seq_cst(&there, 1u);
+    sh_os_wake(&there, 1);
     while (!sh_load_seq_cst(&ending)) {
         uint32_t now = sh_load_seq_cst(&call);
         if (now == seen) {
@@ -108,16 +112,27 @@ static bool may_recruit(void)
            sh_os_now_coarse_ns() >= sh_load_relaxed(&retry);
 }
 
+/* Not long: the next stop would take them for strangers, which is slower, not wrong. */
+static void await_recruits(unsigned made)
+{
+    uint64_t end = sh_os_now_ns() + AWAIT_NS;
+    uint32_t said;
+    while ((said = sh_load_seq_cst(&there)) < made && sh_os_now_ns() < end)
+        sh_os_wait(&there, said, AWAIT_NS);
+}
+
 static void recruit(unsigned wanted)
 {
-    unsigned now = sh_load_relaxed(&count);
+    unsigned had = sh_load_relaxed(&count), now = had;
+    sh_store_seq_cst(&there, had);
     for (; now < wanted && now < SH_GANG_MAX - 1; now++) {
         if (sh_os_helper_start(&helpers[now], run)) {
             sh_store_relaxed(&retry, sh_os_now_coarse_ns() + RETRY_NS);
-            return;
+            break;
         }
         sh_store_release(&count, now + 1);
     }
+    await_recruits(now);
 }
 
 void sh_gang_recruit(unsigned wanted)

@@ -35,7 +35,9 @@ struct gc_stack {
     struct gc_stack *next, *prev;
 };
 
-static struct gc_stack *first; /* lock */
+/* Records that were removed are used for stacks only, so that one which is used after its
+ * end is known for what it is, for as long as no other stack has it. */
+static struct gc_stack *first, *removed; /* lock */
 
 static void enter(void)
 {
@@ -70,6 +72,15 @@ static void unlink_stack(struct gc_stack *stack)
         stack->next->prev = stack->prev;
 }
 
+static struct gc_stack *new_record(void)
+{
+    struct gc_stack *stack = removed;
+    if (!stack)
+        return sh_meta_alloc(sizeof *stack);
+    removed = stack->next;
+    return stack;
+}
+
 struct gc_stack *sh_stacks_add(void *start, void *end)
 {
     uintptr_t low = sh_round_up((uintptr_t)start, sizeof(void *));
@@ -79,7 +90,7 @@ struct gc_stack *sh_stacks_add(void *start, void *end)
         return NULL;
     }
     enter();
-    struct gc_stack *stack = sh_meta_alloc(sizeof *stack);
+    struct gc_stack *stack = new_record();
     if (stack) {
         *stack = (struct gc_stack){.low = low, .high = high};
         link_stack(stack);
@@ -97,7 +108,8 @@ void sh_stacks_remove(struct gc_stack *stack)
     if (announced) {
         unlink_stack(stack);
         stack->low = stack->high = 0;
-        sh_meta_free(stack, sizeof *stack);
+        stack->next = removed;
+        removed = stack;
     }
     leave();
     if (!announced)

@@ -99,7 +99,8 @@
 
 _Atomic uint32_t sh_stop_generation, sh_stop_pending;
 
-/* 0 until chosen; in_use is set once the handler is installed, and stays. */
+/* 0 until chosen, negative once it cannot be changed; in_use is set once the handler is
+ * installed, and stays. */
 static _Atomic int stop_signal;
 static _Atomic bool in_use;
 
@@ -209,6 +210,14 @@ static void stand_still(struct sh_thread *record, const void *context)
     sh_os_signals_restore(mask);
 }
 
+/* Without thread-locals of its own; it may have had some at the last stop. */
+SH_NO_SANITIZE static void forget_stack(struct sh_thread *record)
+{
+    record->stack_base = record->stack_low = record->stack_size = 0;
+    record->initial = false;
+    sh_store_relaxed(&record->left_sp, 0);
+}
+
 /* What was made by hand may have no thread-locals, or share its maker's. */
 SH_NO_SANITIZE static void on_strangers_signal(
     struct sh_stranger *stranger, const void *context)
@@ -223,6 +232,8 @@ SH_NO_SANITIZE static void on_strangers_signal(
     } else {
         if (has_locals && sh_load_relaxed(&record->state) == SH_THREAD_WANTED)
             sh_thread_find_stack(record);
+        else if (!has_locals)
+            forget_stack(record);
         stand_still(record, context);
     }
     sh_store_seq_cst(&stranger->in_handler, false);
@@ -369,17 +380,42 @@ int sh_stop_signal_number(void)
     int set = sh_load_relaxed(&stop_signal);
     if (!set)
         set = sh_options.stop_signal;
+    if (set < 0)
+        set = -set;
     return set ? set : sh_os_stop_signal();
 }
 
+/* Those that cannot be handled, and those that a thread causes itself: blocked, as in our
+ * handler, they kill. */
+static bool is_for_stopping(int signal)
+{
+    static const int others[] = {
+        SIGKILL, SIGSTOP, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        if (signal == others[i])
+            return false;
+    return signal >= 1 && signal <= SIGRTMAX;
+}
+
+/* Once it is taken into use the number stays: its sign says so. */
 int sh_stop_set_signal(int signal)
 {
-    if (signal < 1 || signal > SIGRTMAX || signal == SIGKILL || signal == SIGSTOP)
+    int chosen = sh_load_relaxed(&stop_signal);
+    if (!is_for_stopping(signal))
         return EINVAL;
-    if (sh_load_relaxed(&in_use))
-        return EBUSY;
-    sh_store_relaxed(&stop_signal, signal);
+    do {
+        if (chosen < 0)
+            return EBUSY;
+    } while (!sh_cas_seq_cst(&stop_signal, &chosen, signal));
     return 0;
+}
+
+static int settle_signal(void)
+{
+    int chosen = sh_load_relaxed(&stop_signal);
+    while (!sh_cas_seq_cst(&stop_signal, &chosen, -sh_stop_signal_number()))
+        ;
+    return sh_stop_signal_number();
 }
 
 /* A sandbox may forbid what stopping takes. */
@@ -422,7 +458,7 @@ void sh_stop_prepare(void)
     if (SH_LIKELY(sh_load_acquire(&in_use)))
         return;
     if (!sh_exchange_seq_cst(&begun, true))
-        take_into_use(sh_stop_signal_number());
+        take_into_use(settle_signal());
     while (!sh_load_acquire(&in_use))
         sh_os_yield();
     sh_os_signal_unblock(sh_stop_signal_number());

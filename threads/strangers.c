@@ -322,6 +322,8 @@ bool sh_strangers_suspected(void)
     if (SH_TSAN)
         return false; /* what it makes for itself may hold its locks */
     size_t there = sh_os_thread_count(), mine = sh_load_seq_cst(&ours_count);
+    if (!there && sh_registry_ever_many())
+        say_once(ENOENT);
     for (struct sh_thread *t = sh_registry_first(); t; t = t->next)
         mine += sh_load_relaxed(&t->state) != SH_THREAD_GONE;
     mine += sh_tls.self == NULL;

@@ -358,10 +358,10 @@ GC_PUBLIC void gc_thread_unregister(void);
 
 /**
  * Chooses the signal that stops threads, by default SIGURG (or what the option stop_signal
- * says), before it is in use:
- * before gc_init and the first gc_alloc. 0; EINVAL where `signal` is none that can be
- * handled, EBUSY when it is too late. A signal that the program handles itself is
- * reported when it is first needed, and ends the program.
+ * says), before it is in use: before gc_init and the first gc_alloc. 0; EINVAL where
+ * `signal` is none that can be handled, or one of an error (SIGSEGV, SIGBUS, SIGFPE,
+ * SIGILL, SIGABRT); EBUSY when it is too late. A signal that the program handles itself
+ * is reported when it is first needed, and ends the program.
  */
 GC_PUBLIC int gc_set_stop_signal(int signal);
 
