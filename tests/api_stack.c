@@ -229,6 +229,7 @@ static void what_was_told_is_out_of_date_once_a_collection_saw_it_entered(void *
     enter(&c);
     c.tells = false;
     enter(&c);
+    memset(&c.context, 0, sizeof c.context);
     collect();
     bool kept = is_live(c.hidden);
     unmake(&c);
