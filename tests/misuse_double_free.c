@@ -218,6 +218,26 @@ static void free_elsewhere(void *p)
     in_thread(free_it, p);
 }
 
+/*
+ * The others wait to be told: making a thread between the two frees would allocate, and
+ * might be given what the first one freed.
+ */
+static _Atomic uint32_t turn;
+
+static void *free_at_1(void *p)
+{
+    await_flag(&turn, 1);
+    sh_free(p);
+    return NULL;
+}
+
+static void *free_at_2(void *p)
+{
+    await_flag(&turn, 2);
+    sh_free(p);
+    return NULL;
+}
+
 static void another_frees_then_the_owner(void *p)
 {
     in_thread(free_it, p);
@@ -226,14 +246,20 @@ static void another_frees_then_the_owner(void *p)
 
 static void the_owner_frees_then_another(void *p)
 {
+    pthread_t other = start(free_at_1, p);
     sh_free(p);
-    in_thread(free_it, p);
+    set_flag(&turn, 1);
+    join(other);
 }
 
 static void two_others_free(void *p)
 {
-    in_thread(free_it, p);
-    in_thread(free_it, p);
+    pthread_t first = start(free_at_1, p);
+    pthread_t second = start(free_at_2, p);
+    set_flag(&turn, 1);
+    join(first);
+    set_flag(&turn, 2);
+    join(second);
 }
 
 static void by_other_threads(void **unused)
