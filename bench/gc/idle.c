@@ -6,7 +6,7 @@
  */
 #include "bench/gc/collections.h"
 #include "bench/gc/loads.h"
-#include "bench/gc/memory.h"
+#include "bench/gc/tree.h"
 #include "bench/measure.h"
 
 #include <pthread.h>
@@ -19,11 +19,6 @@ enum {
     SMALL_DEPTH = 4,
     MADE_DEPTH = 12,
     TREES = 5000,
-};
-
-struct node {
-    struct node *left;
-    struct node *right;
 };
 
 struct hall {
@@ -39,15 +34,6 @@ struct sleeper {
     uint64_t sum;
 };
 
-static struct node *make(unsigned depth)
-{
-    struct node *node = mem_new(sizeof(*node));
-
-    node->left = depth > 0 ? make(depth - 1) : NULL;
-    node->right = depth > 0 ? make(depth - 1) : NULL;
-    return node;
-}
-
 static uint64_t count(const struct node *node, unsigned depth)
 {
     if ((node->left == NULL) != (depth == 0) || (node->right == NULL) != (depth == 0))
@@ -56,23 +42,12 @@ static uint64_t count(const struct node *node, unsigned depth)
                      : 1;
 }
 
-static void drop(struct node *node)
-{
-    if (!MEM_FREES)
-        return;
-    if (node->left != NULL) {
-        drop(node->left);
-        drop(node->right);
-    }
-    mem_free(node);
-}
-
 static uint64_t make_and_drop(unsigned depth)
 {
-    struct node *tree = make(depth);
+    struct node *tree = tree_make(depth);
     uint64_t sum = count(tree, depth);
 
-    drop(tree);
+    tree_drop(tree);
     return sum;
 }
 
@@ -96,7 +71,7 @@ static bool sleep_on(struct hall *hall)
 static void *sleeper_run(void *arg)
 {
     struct sleeper *self = arg;
-    struct node *kept = make(KEPT_DEPTH);
+    struct node *kept = tree_make(KEPT_DEPTH);
     uint64_t seen = 0;
 
     pthread_mutex_lock(&self->hall->lock);
@@ -109,7 +84,7 @@ static void *sleeper_run(void *arg)
             count(kept, KEPT_DEPTH);
     }
     self->sum = count(kept, KEPT_DEPTH);
-    drop(kept);
+    tree_drop(kept);
     return NULL;
 }
 

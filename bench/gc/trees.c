@@ -9,24 +9,10 @@
  */
 #include "bench/gc/collections.h"
 #include "bench/gc/loads.h"
-#include "bench/gc/memory.h"
+#include "bench/gc/tree.h"
 #include "bench/measure.h"
 
 enum { DEPTH = 20, LEAST = 4 };
-
-struct node {
-    struct node *left;
-    struct node *right;
-};
-
-static struct node *make_down(unsigned depth)
-{
-    struct node *node = mem_new(sizeof(*node));
-
-    node->left = depth > 0 ? make_down(depth - 1) : NULL;
-    node->right = depth > 0 ? make_down(depth - 1) : NULL;
-    return node;
-}
 
 static struct node *make_up(unsigned depth)
 {
@@ -58,23 +44,12 @@ static uint64_t count(const struct node *tree, unsigned depth)
     return found;
 }
 
-static void drop(struct node *node)
-{
-    if (!MEM_FREES)
-        return;
-    if (node->left != NULL) {
-        drop(node->left);
-        drop(node->right);
-    }
-    mem_free(node);
-}
-
 static uint64_t make_and_count(struct node *(*make)(unsigned depth), unsigned depth)
 {
     struct node *tree = make(depth);
     uint64_t found = count(tree, depth);
 
-    drop(tree);
+    tree_drop(tree);
     return found;
 }
 
@@ -104,14 +79,14 @@ static uint64_t run(struct node *(*make)(unsigned depth), unsigned deepest)
     sum += count(lasting, deepest);
     census(((uint64_t)2 << deepest) - 1, mem_cost(sizeof(*lasting)) * (2u << deepest));
     sum += count(lasting, deepest);
-    drop(lasting);
+    tree_drop(lasting);
     return sum;
 }
 
 uint64_t load_trees_down(unsigned scale, unsigned threads)
 {
     (void)threads;
-    return run(make_down, deepest_of(scale));
+    return run(tree_make, deepest_of(scale));
 }
 
 uint64_t load_trees_up(unsigned scale, unsigned threads)

@@ -4,7 +4,7 @@ from harness import record
 from harness.allocators import OURS
 from harness.gc_results import aims, shares, speed_up
 from harness.gc_workloads import BASE, FREED, INNER, PERCENTS
-from harness.report import aims_table, cell, table
+from harness.report import aims_table, cell, spaced, table
 from harness.results import mean, median, ratio, spread, values
 
 # Field, title, unit of the base's own column, what that is divided by, form, another peer.
@@ -96,21 +96,15 @@ def marking_table(document):
 
 def lines(document):
     """Everything, for the terminal and for docs/performance.md."""
-    yield from record.about(document)
+    tables = []
     if document["workloads"]:
-        for entry in TABLES:
-            yield ""
-            yield from table(document, *entry)
-        yield ""
-        yield from pauses_table(document)
-        yield ""
-        yield from rates_table(document)
+        tables += [table(document, *entry) for entry in TABLES]
+        tables += [pauses_table(document), rates_table(document)]
     if document["limits"]:
-        yield ""
-        yield from limits_table(document)
+        tables.append(limits_table(document))
     if document["marking"]:
-        yield ""
-        yield from marking_table(document)
+        tables.append(marking_table(document))
     if aims(document):
-        yield ""
-        yield from aims_table(aims(document))
+        tables.append(aims_table(aims(document)))
+    yield from record.about(document)
+    yield from spaced(tables)

@@ -3,7 +3,7 @@
 from harness import record
 from harness.allocators import BASE
 from harness.malloc_results import aims, share_kept
-from harness.report import aims_table, names_of, table
+from harness.report import aims_table, names_of, spaced, table
 from harness.results import mean, median
 
 # Field, title, unit of the base's own column, what that is divided by.
@@ -37,18 +37,15 @@ def scaling_table(document):
 
 def lines(document):
     """Everything, for the terminal and for docs/performance.md."""
-    yield from record.about(document)
-    if document["workloads"]:
-        for entry in TABLES:
-            if mean(document["workloads"], BASE, entry[0], BASE):
-                yield ""
-                yield from table(document, *entry)
+    tables = []
+    for entry in TABLES:
+        if mean(document["workloads"], BASE, entry[0], BASE):
+            tables.append(table(document, *entry))
     if document["release"]:
-        yield ""
-        yield from release_table(document)
+        tables.append(release_table(document))
     if document["scaling"]:
-        yield ""
-        yield from scaling_table(document)
+        tables.append(scaling_table(document))
     if aims(document):
-        yield ""
-        yield from aims_table(aims(document))
+        tables.append(aims_table(aims(document)))
+    yield from record.about(document)
+    yield from spaced(tables)

@@ -12,6 +12,13 @@ def names_of(document):
     return list(document["allocators"])
 
 
+def spaced(tables):
+    """Each with an empty line before it."""
+    for rows in tables:
+        yield ""
+        yield from rows
+
+
 def table(document, field, title, unit, divisor, form, peer=None):
     """
     The base's own figures, and the others' as ratios to them; at the end ours as ratios to
