@@ -410,21 +410,6 @@ static void print_group(int fd, const char *name, size_t count,
     say(fd, "}");
 }
 
-static const char *scenario_name(size_t i)
-{
-    return scenarios[i].name;
-}
-
-static const char *fault_name(size_t i)
-{
-    return fault_names[i];
-}
-
-static const char *storm_name(size_t i)
-{
-    return storm_names[i];
-}
-
 static void print_json(const struct figures *figures)
 {
     bool standard = strcmp(settings.json, "-") == 0;

@@ -156,17 +156,17 @@ static void parse_list(
     }
 }
 
-static const char *scenario_name(size_t i)
+const char *scenario_name(size_t i)
 {
     return scenarios[i].name;
 }
 
-static const char *fault_name(size_t i)
+const char *fault_name(size_t i)
 {
     return fault_names[i];
 }
 
-static const char *storm_name(size_t i)
+const char *storm_name(size_t i)
 {
     return storm_names[i];
 }

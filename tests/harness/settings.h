@@ -48,6 +48,11 @@ void settings_parse(int argc, char **argv);
 extern const char *const fault_names[FAULTS];
 extern const char *const storm_names[STORMS];
 
+/* The same by functions, and the scenarios'. */
+const char *scenario_name(size_t i);
+const char *fault_name(size_t i);
+const char *storm_name(size_t i);
+
 /* Something may make allocation fail. */
 bool settings_memory_is_short(void);
 
