@@ -60,7 +60,7 @@ static void each_cache(void (*visit)(struct sh_cache *cache))
 /*
  * A thread without a record is not stopped; it works on the shared cache and on areas
  * under these locks. Nothing is called out to, and nothing else is locked, under them
- * but metadata memory.
+ * but the markers' pool and metadata memory.
  */
 static void lock_heap(void)
 {
@@ -95,26 +95,23 @@ static void prepare(void)
 
 /* ---- Roots ---- */
 
-/* What stays as it is until the world resumes. */
-static void add_root(void *unused, const void *start, const void *end)
+/* What need not stay as it is. */
+static void mark_root(void *unused, const void *start, const void *end)
 {
     (void)unused;
     sh_event_roots((uintptr_t)end - (uintptr_t)start);
-    if (sh_mark_add_root(start, end))
-        return;
     lock_heap();
     sh_mark_root_now(start, end);
     unlock_heap();
 }
 
-/* At once: the collector's own stack changes as it goes on. */
-static void mark_own_root(void *unused, const void *start, const void *end)
+/* What stays until the world resumes. */
+static void add_root(void *unused, const void *start, const void *end)
 {
-    (void)unused;
-    sh_event_roots((uintptr_t)end - (uintptr_t)start);
-    lock_heap();
-    sh_mark_root_now(start, end);
-    unlock_heap();
+    if (sh_mark_add_root(start, end))
+        sh_event_roots((uintptr_t)end - (uintptr_t)start);
+    else
+        mark_root(unused, start, end);
 }
 
 static void mark(void)
@@ -177,11 +174,8 @@ void sh_collect_start(void)
 
 void sh_collect_root(void **words, size_t count)
 {
-    if (ignored)
-        return;
-    lock_heap();
-    sh_mark_root_now(words, words + count);
-    unlock_heap();
+    if (!ignored)
+        mark_root(NULL, words, words + count);
 }
 
 /* Lets the threads go on, and gives back the condemned spans. */
@@ -206,7 +200,8 @@ void sh_collect_end(void)
         return;
     }
     /* First: it says which of the announced stacks the collector is on. */
-    sh_scan_self(mark_own_root, NULL);
+    sh_scan_self(mark_root, NULL);
+    sh_roots_enter();
     sh_scan_static_roots(add_root, NULL);
     lock_heap();
     sh_mark_map();
@@ -214,7 +209,7 @@ void sh_collect_end(void)
     sh_memcheck_scan_end(&collection, sizeof collection);
     end_epoch();
     unlock_heap();
-    sh_scan_static_roots_end();
+    sh_roots_leave();
     /* A callback that collects means it. */
     enum gc_cause was = cause;
     cause = GC_CAUSE_EXPLICIT;

@@ -30,34 +30,10 @@ SH_INLINE size_t item_bytes(sh_mark_item item)
 
 /* ---- The stack ---- */
 
-static bool push_segment(struct sh_marker *marker)
-{
-    struct sh_mark_segment *segment = sh_mark_segment_new();
-    if (!segment)
-        return false;
-    segment->next = marker->segment;
-    marker->segment = segment;
-    return true;
-}
-
-static void pop_segment(struct sh_marker *marker)
-{
-    struct sh_mark_segment *segment = marker->segment;
-    marker->segment = segment->next;
-    sh_mark_segment_delete(segment);
-}
-
 SH_INLINE void push(struct sh_marker *marker, sh_mark_item item)
 {
-    struct sh_mark_segment *segment = marker->segment;
-    if (SH_UNLIKELY(!segment || segment->count == SH_MARK_SEGMENT_ITEMS)) {
-        if (!push_segment(marker)) {
-            marker->overflowed = true;
-            return;
-        }
-        segment = marker->segment;
-    }
-    segment->items[segment->count++] = item;
+    if (SH_UNLIKELY(!sh_mark_push(&marker->segment, item)))
+        marker->overflowed = true;
 }
 
 /* False: the stack is empty. Its last segment stays, for there will soon be more. */
@@ -68,7 +44,7 @@ SH_INLINE bool pop(struct sh_marker *marker, sh_mark_item *item)
     while (SH_UNLIKELY(marker->segment->count == 0)) {
         if (!marker->segment->next)
             return false;
-        pop_segment(marker);
+        sh_mark_segment_pop(&marker->segment);
     }
     *item = marker->segment->items[--marker->segment->count];
     return true;
@@ -88,7 +64,7 @@ void sh_mark_adopt(struct sh_marker *marker, struct sh_mark_segment *segment)
 /* The segment below the top; or else the older half of the top. */
 static SH_NOINLINE void share(struct sh_marker *marker)
 {
-    struct sh_mark_segment *top = marker->segment, *given;
+    struct sh_mark_segment *top = marker->segment, *given = NULL;
     if (!top)
         return;
     if (top->next && top->next->count) {
@@ -96,7 +72,7 @@ static SH_NOINLINE void share(struct sh_marker *marker)
         top->next = given->next;
     } else {
         size_t half = top->count / 2;
-        if (!half || !(given = sh_mark_segment_new()))
+        if (!half || !sh_mark_segment_push(&given))
             return;
         memcpy(given->items, top->items, half * sizeof *given->items);
         given->count = half;
@@ -256,7 +232,7 @@ void sh_mark_rescan(struct sh_marker *marker, struct sh_span *span)
 void sh_marker_finish(struct sh_marker *marker)
 {
     while (marker->segment)
-        pop_segment(marker);
+        sh_mark_segment_pop(&marker->segment);
 }
 
 void sh_marker_init(struct sh_marker *marker, uintptr_t low, uintptr_t high)

@@ -42,6 +42,7 @@ struct sh_mark_found {
 };
 
 struct sh_marker {
+    SH_ALIGNED(SH_CACHE_LINE)
     uintptr_t low, extent;           /* no cell lies outside [low, low + extent) */
     struct sh_mark_segment *segment; /* the stack's top; NULL: empty */
     unsigned found_from, found_to, ready_from, ready_to;

@@ -2,8 +2,6 @@
 /* Work that markers share. See heaps/mark_pool.h. */
 #include "heaps/mark_pool.h"
 
-#include <string.h>
-
 #include "lib/bits.h"
 #include "lib/lock.h"
 #include "lib/meta.h"
@@ -38,18 +36,21 @@ static _Atomic uint32_t sleepers; /* on `news` */
 
 /* ---- Segments ---- */
 
-struct sh_mark_segment *sh_mark_segment_new(void)
+bool sh_mark_segment_push(struct sh_mark_segment **top)
 {
     struct sh_mark_segment *segment = sh_meta_alloc(sizeof *segment);
-    if (segment) {
-        segment->next = NULL;
-        segment->count = 0;
-    }
-    return segment;
+    if (!segment)
+        return false;
+    segment->next = *top;
+    segment->count = 0;
+    *top = segment;
+    return true;
 }
 
-void sh_mark_segment_delete(struct sh_mark_segment *segment)
+void sh_mark_segment_pop(struct sh_mark_segment **top)
 {
+    struct sh_mark_segment *segment = *top;
+    *top = segment->next;
     sh_meta_free(segment, sizeof *segment);
 }
 

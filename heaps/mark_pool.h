@@ -71,8 +71,20 @@ void sh_mark_pool_put(struct sh_mark_segment *segment);
 /* Waits for work; false: there is none left, and no member has any. */
 bool sh_mark_pool_take(struct sh_mark_work *work);
 
-/* NULL: no memory. */
-struct sh_mark_segment *sh_mark_segment_new(void);
-void sh_mark_segment_delete(struct sh_mark_segment *segment);
+/* An empty segment on top of the others; false: no memory. */
+bool sh_mark_segment_push(struct sh_mark_segment **top);
+
+/* Takes the uppermost off and gives its memory back. */
+void sh_mark_segment_pop(struct sh_mark_segment **top);
+
+/* An item on top of a stack of segments; false: no memory. */
+SH_INLINE bool sh_mark_push(struct sh_mark_segment **top, sh_mark_item item)
+{
+    if (SH_UNLIKELY(!*top || (*top)->count == SH_MARK_SEGMENT_ITEMS))
+        if (!sh_mark_segment_push(top))
+            return false;
+    (*top)->items[(*top)->count++] = item;
+    return true;
+}
 
 #endif /* SH_HEAPS_MARK_POOL_H */

@@ -18,9 +18,7 @@
 /* Of heap in use, for each helper: less is done before it woke. */
 #define HELPER_PAGES (((size_t)8 << 20) / SH_PAGE_SIZE)
 
-static struct {
-    SH_ALIGNED(SH_CACHE_LINE) struct sh_marker marker;
-} markers[SH_GANG_MAX];
+static struct sh_marker markers[SH_GANG_MAX]; /* the first is the collector's */
 
 static unsigned taking_part;            /* markers that marked anything */
 static struct sh_mark_segment *kept;    /* words that are roots, until there is a map */
@@ -120,15 +118,7 @@ static bool keep_word(uintptr_t word)
     struct sh_span *span = sh_page_map_lookup(word);
     if (!span || span->state == SH_SPAN_FREE || !sh_span_collected(span))
         return true;
-    if (!kept || kept->count == SH_MARK_SEGMENT_ITEMS) {
-        struct sh_mark_segment *more = sh_mark_segment_new();
-        if (!more)
-            return false;
-        more->next = kept;
-        kept = more;
-    }
-    kept->items[kept->count++] = word;
-    return true;
+    return sh_mark_push(&kept, word);
 }
 
 /* Until the map is there nothing is marked: what a word leads to may be freed yet, by
@@ -145,17 +135,13 @@ static bool keep_words(uintptr_t start, uintptr_t end)
 
 static void mark_kept(void)
 {
-    while (kept) {
-        struct sh_mark_segment *words = kept;
-        kept = words->next;
-        sh_mark_range(&markers[0].marker, words->items, words->items + words->count);
-        sh_mark_segment_delete(words);
-    }
+    for (; kept; sh_mark_segment_pop(&kept))
+        sh_mark_range(&markers[0], kept->items, kept->items + kept->count);
 }
 
 static bool mark_range_now(uintptr_t start, uintptr_t end)
 {
-    struct sh_marker *marker = &markers[0].marker;
+    struct sh_marker *marker = &markers[0];
     if (mapped)
         sh_mark_range(marker, (const void *)start, (const void *)end);
     else if (!keep_words(start, end))
@@ -221,14 +207,16 @@ static void work_on(struct sh_marker *marker, const struct sh_mark_work *work)
 static void mark_on(struct sh_marker *marker)
 {
     struct sh_mark_work work;
-    do
+    sh_mark_drain(marker);
+    while (sh_mark_pool_take(&work)) {
+        work_on(marker, &work);
         sh_mark_drain(marker);
-    while (sh_mark_pool_take(&work) ? (work_on(marker, &work), true) : false);
+    }
 }
 
 static void help(void *unused, unsigned member)
 {
-    struct sh_marker *marker = &markers[member].marker, *first = &markers[0].marker;
+    struct sh_marker *marker = &markers[member], *first = &markers[0];
     (void)unused;
     if (!sh_mark_pool_join())
         return;
@@ -241,7 +229,7 @@ static bool finish_markers(void)
 {
     bool overflowed = false;
     for (unsigned i = 0; i < SH_GANG_MAX; i++) {
-        struct sh_marker *marker = &markers[i].marker;
+        struct sh_marker *marker = &markers[i];
         if (marker->segment)
             taking_part = (unsigned)sh_max(taking_part, i + 1);
         overflowed |= marker->overflowed;
@@ -257,7 +245,7 @@ static void mark_reached(void)
     sh_mark_pool_open();
     if (helpers)
         sh_gang_open(help, NULL, helpers);
-    mark_on(&markers[0].marker);
+    mark_on(&markers[0]);
     if (helpers)
         sh_gang_close();
 }
@@ -267,7 +255,7 @@ void sh_mark_complete(void)
     mark_reached();
     while (SH_UNLIKELY(finish_markers())) {
         for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
-            sh_mark_rescan(&markers[0].marker, span);
+            sh_mark_rescan(&markers[0], span);
         mark_reached();
     }
 }
@@ -279,7 +267,7 @@ void sh_mark_begin(void)
     for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
         if (sh_span_collected(span))
             sh_span_prepare(span);
-    sh_marker_init(&markers[0].marker, 0, 0);
+    sh_marker_init(&markers[0], 0, 0);
     taking_part = 1;
     mapped = false;
 }
@@ -295,7 +283,7 @@ void sh_mark_map(void)
     }
     for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
         sh_mark_map_enter(span);
-    sh_marker_bound(&markers[0].marker, low, high);
+    sh_marker_bound(&markers[0], low, high);
     mapped = true;
     mark_kept();
 }
