@@ -58,7 +58,8 @@ struct sh_thread {
 struct sh_thread_tls {
     struct sh_thread *self;       /* NULL: not registered (yet, or any more) */
     uint32_t critical;            /* depth of critical sections */
-    uint32_t stop_wanted;         /* set by our handler inside one: park when leaving */
+    _Atomic uint32_t stop_wanted; /* set inside one, by our handler or the collector:
+                                     park when leaving */
     uint16_t phase;               /* enum sh_phase */
     bool left;                    /* by gc_thread_unregister: not to be stopped */
     struct sh_stranger *stranger; /* its record, where it is to park without another */
@@ -96,7 +97,7 @@ SH_INLINE void sh_critical_leave(void)
     SH_BARRIER();
     if (--sh_tls.critical == 0) {
         SH_BARRIER();
-        if (SH_UNLIKELY(*(volatile uint32_t *)&sh_tls.stop_wanted))
+        if (SH_UNLIKELY(sh_load_relaxed(&sh_tls.stop_wanted)))
             sh_stop_park_self();
     }
 }

@@ -163,7 +163,7 @@ static void study(struct sh_thread *thread)
     if (is_over(task.state))
         give_up(thread);
     else if (is_deaf(&task))
-        *(volatile uint32_t *)&thread->tls->stop_wanted = 1;
+        sh_store_relaxed(&thread->tls->stop_wanted, 1);
 }
 
 static void look_after(struct sh_thread *thread, bool resend, bool closely)
