@@ -28,28 +28,23 @@
  * one after a thread's end; so free does not make the thread in a program that made
  * another, and there malloc does, early. Nor is it made in critical sections, while the
  * caller collects (a stopped thread may hold any lock), registers, or is past its end;
- * nor, after a fork with other threads, before the child makes a thread itself: glibc's
- * thread-local storage may be half-way through a change there, and ours shall not be
- * the thread that finds it.
+ * nor in some children of forks (threads/helper.h).
  *
  * Where it cannot be made (limits, a filter of system calls), that is tried again only
- * after RETRY_NS; until then threads do its work as they take and give pages.
+ * later; until then threads do its work as they take and give pages.
  *
  * It ends with the program's last registered thread, which waits for it: the process
  * ends with its last thread, and that is then the program's, with its stack and mask.
  */
 #include "heaps/background.h"
 
-#include <errno.h>
-
 #include "heaps/area.h"
 #include "heaps/purge.h"
 #include "heaps/reclaim.h"
 #include "lib/bits.h"
 #include "lib/options.h"
-#include "lib/os_thread.h"
+#include "threads/helper.h"
 #include "threads/registry.h"
-#include "threads/strangers.h"
 
 enum { NONE, STARTING, AWAKE, ASLEEP, ENDING };
 
@@ -58,14 +53,12 @@ enum { NONE, STARTING, AWAKE, ASLEEP, ENDING };
 #define DIRTY_PAGES PAGES(4)   /* dirty, of one that has or had more */
 #define IN_USE_PAGES PAGES(16) /* or in use */
 #define WAKE_PAGES (PAGES(1) / 4)
-#define RETRY_NS ((uint64_t)10000000000)
 
 _Atomic bool sh_background_wanted;
 
-static struct sh_os_helper thread;
+static struct sh_helper thread;
 static _Atomic uint32_t state;
 static _Atomic uint64_t retry; /* not to be tried before */
-static _Atomic bool delicate;  /* the child of a fork with other threads */
 static _Atomic bool was_alone; /* but for this thread of ours, or before a fork */
 
 bool sh_background_runs(void)
@@ -120,17 +113,12 @@ static void sleep_until(uint64_t when)
 
 static void run(void)
 {
-    sh_tls.phase = SH_PHASE_ENDED; /* what it frees is the shared cache's affair */
-    sh_critical_enter();
-    sh_strangers_ours_begin();
     while (sh_load_seq_cst(&state) == STARTING)
         sh_os_wait(&state, STARTING, 0);
     while (sh_load_seq_cst(&state) != ENDING) {
         uint64_t when = sh_reclaim_by_time();
         sleep_until(sh_min(when, sh_purge_by_time()));
     }
-    sh_strangers_ours_end();
-    sh_critical_leave();
 }
 
 /* ---- Waking ---- */
@@ -168,8 +156,7 @@ static bool pays(void)
 static bool may_start(void)
 {
     return sh_options.background && sh_options.decay_ms > 0 &&
-           !(sh_load_relaxed(&delicate) && !sh_registry_ever_many()) &&
-           sh_purge_clock() >= sh_load_relaxed(&retry);
+           sh_helper_is_possible() && sh_purge_clock() >= sh_load_relaxed(&retry);
 }
 
 void sh_background_consider(void)
@@ -184,27 +171,18 @@ void sh_background_consider(void)
 
 /* ---- Birth and end ---- */
 
-static bool may_make_threads(bool freeing)
-{
-    struct sh_thread *self = sh_tls.self;
-    return self && !self->collecting && sh_tls.critical == 0 &&
-           sh_tls.phase == SH_PHASE_OPEN && !(freeing && !alone());
-}
-
 void sh_background_start(bool freeing)
 {
     uint32_t none = NONE;
-    if (!may_make_threads(freeing))
+    if (!sh_helper_may_be_made_here() || (freeing && !alone()))
         return;
     sh_store_relaxed(&sh_background_wanted, false);
     if (!sh_cas_seq_cst(&state, &none, STARTING))
         return;
     sh_store_relaxed(&was_alone, alone());
-    int saved = errno;
-    int error = sh_os_helper_start(&thread, run);
-    errno = saved;
+    int error = sh_helper_start(&thread, run);
     if (error)
-        sh_store_relaxed(&retry, sh_purge_clock() + RETRY_NS);
+        sh_store_relaxed(&retry, sh_purge_clock() + SH_HELPER_RETRY_NS);
     sh_store_seq_cst(&state, error ? NONE : AWAKE);
     sh_os_wake(&state, 1);
 }
@@ -217,17 +195,15 @@ void sh_background_end(void)
             return;
     } while (!sh_cas_seq_cst(&state, &now, ENDING));
     sh_os_wake(&state, 1);
-    sh_os_helper_join(&thread);
+    sh_helper_join(&thread);
     sh_store_seq_cst(&state, NONE);
 }
 
 /* The thread is not there, and what the C library had for it is gone. */
-void sh_background_fork_child(bool others)
+void sh_background_fork_child(void)
 {
     sh_store_relaxed(&state, NONE);
     sh_store_relaxed(&sh_background_wanted, false);
     sh_store_relaxed(&retry, 0);
     sh_store_relaxed(&was_alone, true);
-    if (others || SH_TSAN) /* the thread sanitizer wants none in children at all */
-        sh_store_relaxed(&delicate, true);
 }

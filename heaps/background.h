@@ -41,8 +41,7 @@ SH_INLINE void sh_background_start_if_wanted(bool freeing)
  * Outside critical sections. */
 void sh_background_end(void);
 
-/* In the child of a fork; `others`: threads that are no more were in the midst of
- * something. */
-void sh_background_fork_child(bool others);
+/* In the child of a fork. */
+void sh_background_fork_child(void);
 
 #endif /* SH_HEAPS_BACKGROUND_H */

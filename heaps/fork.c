@@ -9,6 +9,7 @@
 #include "heaps/purge.h"
 #include "heaps/run.h"
 #include "threads/gang.h"
+#include "threads/helper.h"
 
 void sh_heap_fork_prepare(void)
 {
@@ -38,8 +39,9 @@ void sh_heap_fork_child(bool others)
     sh_lock_reset(&sh_heap_lock);
     sh_lock_reset(&sh_callback_lock);
     sh_lock_reset(&sh_shared_lock);
-    sh_background_fork_child(others);
-    sh_gang_fork_child(others);
+    sh_helper_fork_child(others);
+    sh_background_fork_child();
+    sh_gang_fork_child();
     sh_purge_fork_child();
     recount_limit();
     sh_cache_fork_child(sh_tls.self ? sh_tls.self->cache : NULL);

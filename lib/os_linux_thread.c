@@ -121,7 +121,7 @@ size_t sh_os_stack_size(const pthread_attr_t *attr)
 static void *run_helper(void *helper)
 {
     prctl(PR_SET_NAME, "splitheap", 0, 0, 0);
-    ((struct sh_os_helper *)helper)->run();
+    ((struct sh_os_helper *)helper)->run(helper);
     return NULL;
 }
 
@@ -156,7 +156,8 @@ static int create_helper(struct sh_os_helper *helper, size_t stack)
 }
 
 /* With a default stack where thread-local storage leaves too little of a small one. */
-int sh_os_helper_start(struct sh_os_helper *helper, void (*run)(void))
+int sh_os_helper_start(
+    struct sh_os_helper *helper, void (*run)(struct sh_os_helper *helper))
 {
     helper->run = run;
     int error = create_helper(helper, HELPER_STACK);

@@ -45,9 +45,10 @@ sh_os_create_fn *sh_os_pthread_create(void);
  */
 struct sh_os_helper {
     pthread_t handle;
-    void (*run)(void);
+    void (*run)(struct sh_os_helper *helper);
 };
-int sh_os_helper_start(struct sh_os_helper *helper, void (*run)(void));
+int sh_os_helper_start(
+    struct sh_os_helper *helper, void (*run)(struct sh_os_helper *helper));
 void sh_os_helper_join(struct sh_os_helper *helper);
 
 /* The process never had a second thread, as far as the C library knows. */

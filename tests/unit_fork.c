@@ -146,8 +146,9 @@ static void check_segments(void)
 {
     bool found = false;
     stop_to_collect();
+    sh_roots_enter();
     sh_scan_static_roots(look_for_word, &found);
-    sh_scan_static_roots_end();
+    sh_roots_leave();
     resume();
     MUST(found);
 }

@@ -59,8 +59,9 @@ static struct look look_everywhere(uintptr_t masked)
     struct look look = {.masked = masked};
     stop_to_collect();
     sh_scan_stopped_threads(look_in, &look);
+    sh_roots_enter();
     sh_scan_static_roots(look_in, &look);
-    sh_scan_static_roots_end();
+    sh_roots_leave();
     resume();
     return look;
 }
@@ -728,8 +729,9 @@ static void stopping_with_the_mutex_held_lists_segments(void **unused)
     sh_gc_mutex_collect_begin();
     sh_critical_enter();
     sh_world_stop_with_roots();
+    sh_roots_enter();
     sh_scan_static_roots(look_in, &look);
-    sh_scan_static_roots_end();
+    sh_roots_leave();
     resume();
     data_word = 0;
     assert_true(look.found > 0);

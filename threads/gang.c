@@ -19,27 +19,21 @@
  */
 #include "threads/gang.h"
 
-#include <errno.h>
-
 #include "lib/atomic.h"
 #include "lib/compiler.h"
 #include "lib/os.h"
-#include "lib/os_thread.h"
-#include "threads/registry.h"
-#include "threads/strangers.h"
+#include "threads/helper.h"
 
 #define OPEN ((uint32_t)1 << 31)
-#define RETRY_NS ((uint64_t)10000000000)
 #define AWAIT_NS ((uint64_t)100000000)
 
 enum { SPINS = 200 };
 
-static struct sh_os_helper helpers[SH_GANG_MAX - 1];
+static struct sh_helper helpers[SH_GANG_MAX - 1];
 static _Atomic unsigned count;
 static _Atomic uint32_t there;  /* helpers that have said who they are */
 static _Atomic bool recruiting; /* a thread is at it */
 static _Atomic uint64_t retry;  /* not to be tried before */
-static _Atomic bool delicate;   /* the child of a fork with other threads */
 
 static sh_gang_job *job;
 static void *job_context;
@@ -77,9 +71,6 @@ static void work(void)
 static void run(void)
 {
     uint32_t seen = 0;
-    sh_tls.phase = SH_PHASE_ENDED; /* it allocates nothing but metadata memory */
-    sh_critical_enter();
-    sh_strangers_ours_begin();
     sh_add_seq_cst(&there, 1u);
     sh_os_wake(&there, 1);
     while (!sh_load_seq_cst(&ending)) {
@@ -91,8 +82,6 @@ static void run(void)
         seen = now;
         work();
     }
-    sh_strangers_ours_end();
-    sh_critical_leave();
 }
 
 /* ---- The caller ---- */
@@ -102,13 +91,9 @@ unsigned sh_gang_helpers(void)
     return sh_load_acquire(&count);
 }
 
-/* Not where the C library may be half-way through a change that a thread would find: as
- * in heaps/background.c. */
 static bool may_recruit(void)
 {
-    return sh_tls.self && !sh_tls.self->collecting && sh_tls.critical == 0 &&
-           sh_tls.phase == SH_PHASE_OPEN &&
-           !(sh_load_relaxed(&delicate) && !sh_registry_ever_many()) &&
+    return sh_helper_is_possible() && sh_helper_may_be_made_here() &&
            sh_os_now_coarse_ns() >= sh_load_relaxed(&retry);
 }
 
@@ -126,8 +111,8 @@ static void recruit(unsigned wanted)
     unsigned had = sh_load_relaxed(&count), now = had;
     sh_store_seq_cst(&there, had);
     for (; now < wanted && now < SH_GANG_MAX - 1; now++) {
-        if (sh_os_helper_start(&helpers[now], run)) {
-            sh_store_relaxed(&retry, sh_os_now_coarse_ns() + RETRY_NS);
+        if (sh_helper_start(&helpers[now], run)) {
+            sh_store_relaxed(&retry, sh_os_now_coarse_ns() + SH_HELPER_RETRY_NS);
             break;
         }
         sh_store_release(&count, now + 1);
@@ -140,9 +125,7 @@ void sh_gang_recruit(unsigned wanted)
     if (sh_load_relaxed(&count) >= wanted || !may_recruit() ||
         sh_exchange_seq_cst(&recruiting, true))
         return;
-    int saved = errno;
     recruit(wanted);
-    errno = saved;
     sh_store_seq_cst(&recruiting, false);
 }
 
@@ -180,20 +163,18 @@ void sh_gang_end(void)
     sh_add_seq_cst(&call, 1u);
     sh_os_wake(&call, SH_GANG_MAX);
     for (unsigned left = sh_load_acquire(&count); left;) {
-        sh_os_helper_join(&helpers[--left]);
+        sh_helper_join(&helpers[--left]);
         sh_store_relaxed(&count, left);
     }
     sh_store_seq_cst(&ending, false);
     sh_store_seq_cst(&recruiting, false);
 }
 
-void sh_gang_fork_child(bool others)
+void sh_gang_fork_child(void)
 {
     sh_store_relaxed(&count, 0u);
     sh_store_relaxed(&retry, 0);
     sh_store_relaxed(&recruiting, false);
     sh_store_relaxed(&ending, false);
     sh_store_relaxed(&doors, 0u);
-    if (others || SH_TSAN) /* the thread sanitizer wants none in children at all */
-        sh_store_relaxed(&delicate, true);
 }

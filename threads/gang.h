@@ -35,8 +35,7 @@ unsigned sh_gang_helpers(void);
  * critical sections. */
 void sh_gang_end(void);
 
-/* In the child of a fork; `others`: threads that are no more were in the midst of
- * something. */
-void sh_gang_fork_child(bool others);
+/* In the child of a fork. */
+void sh_gang_fork_child(void);
 
 #endif /* SH_THREADS_GANG_H */

@@ -113,6 +113,13 @@ void sh_thread_find_stack(struct sh_thread *self)
     self->tls = &sh_tls;
 }
 
+SH_NO_SANITIZE void sh_thread_forget_stack(struct sh_thread *record)
+{
+    record->stack_base = record->stack_low = record->stack_size = 0;
+    record->initial = false;
+    sh_store_relaxed(&record->left_sp, 0);
+}
+
 static struct sh_thread *new_record(void)
 {
     struct sh_thread *self = sh_meta_alloc(sizeof *self);

@@ -58,6 +58,9 @@ void sh_thread_leave(bool ended);
  */
 void sh_thread_find_stack(struct sh_thread *self);
 
+/* The same of a thread of which nothing can be found out. (handler) */
+void sh_thread_forget_stack(struct sh_thread *record);
+
 /* Takes the registry's lock to stop the world: after who waits for it, within reason. */
 void sh_registry_lock_politely(void);
 

@@ -39,18 +39,6 @@ struct gc_stack {
  * end is known for what it is, for as long as no other stack has it. */
 static struct gc_stack *first, *removed; /* lock */
 
-static void enter(void)
-{
-    sh_critical_enter();
-    sh_lock_acquire(&sh_roots_lock);
-}
-
-static void leave(void)
-{
-    sh_lock_release(&sh_roots_lock);
-    sh_critical_leave();
-}
-
 /* ---- The list ---- */
 
 static void link_stack(struct gc_stack *stack)
@@ -89,13 +77,13 @@ struct gc_stack *sh_stacks_add(void *start, void *end)
         errno = EINVAL;
         return NULL;
     }
-    enter();
+    sh_roots_enter();
     struct gc_stack *stack = new_record();
     if (stack) {
         *stack = (struct gc_stack){.low = low, .high = high};
         link_stack(stack);
     }
-    leave();
+    sh_roots_leave();
     if (!stack)
         errno = ENOMEM;
     return stack;
@@ -103,7 +91,7 @@ struct gc_stack *sh_stacks_add(void *start, void *end)
 
 void sh_stacks_remove(struct gc_stack *stack)
 {
-    enter();
+    sh_roots_enter();
     bool announced = stack->high != 0;
     if (announced) {
         unlink_stack(stack);
@@ -111,7 +99,7 @@ void sh_stacks_remove(struct gc_stack *stack)
         stack->next = removed;
         removed = stack;
     }
-    leave();
+    sh_roots_leave();
     if (!announced)
         sh_misused("gc_stack_remove(%p): it was removed already", (void *)stack);
 }
@@ -141,7 +129,7 @@ void sh_stacks_switch(struct gc_stack *from, struct gc_stack *to, uintptr_t here
 uintptr_t sh_stacks_enter(uintptr_t sp)
 {
     uintptr_t end = 0;
-    enter();
+    sh_roots_enter();
     for (struct gc_stack *stack = first; stack && !end; stack = stack->next) {
         if (sp < stack->low || sp >= stack->high)
             continue;
@@ -149,7 +137,7 @@ uintptr_t sh_stacks_enter(uintptr_t sp)
         sh_store_relaxed(&stack->sp, 0); /* out of date */
         end = stack->high;
     }
-    leave();
+    sh_roots_leave();
     return end;
 }
 

@@ -69,13 +69,13 @@ static struct sh_range excluded[EXCLUDED_MAX];                       /* lock; so
 static size_t excluded_count;
 static _Atomic bool segments_off;
 
-static void enter(void)
+void sh_roots_enter(void)
 {
     sh_critical_enter();
     sh_lock_acquire(&sh_roots_lock);
 }
 
-static void leave(void)
+void sh_roots_leave(void)
 {
     sh_lock_release(&sh_roots_lock);
     sh_critical_leave();
@@ -97,9 +97,9 @@ int sh_roots_add(void *start, void *end)
 {
     if (start > end)
         return EINVAL;
-    enter();
+    sh_roots_enter();
     int error = add((struct sh_range){(uintptr_t)start, (uintptr_t)end});
-    leave();
+    sh_roots_leave();
     return error;
 }
 
@@ -116,9 +116,9 @@ static int take_out(struct sh_range range)
 
 int sh_roots_remove(void *start, void *end)
 {
-    enter();
+    sh_roots_enter();
     int error = take_out((struct sh_range){(uintptr_t)start, (uintptr_t)end});
-    leave();
+    sh_roots_leave();
     return error;
 }
 
@@ -129,14 +129,14 @@ bool sh_roots_scan_segments(bool on)
 
 void sh_roots_exclude(const void *start, const void *end)
 {
-    enter();
+    sh_roots_enter();
     if (excluded_count == EXCLUDED_MAX)
         sh_fatal("more than %d ranges kept out of the roots", EXCLUDED_MAX);
     size_t i = excluded_count++;
     for (; i > 0 && excluded[i - 1].low > (uintptr_t)start; i--)
         excluded[i] = excluded[i - 1];
     excluded[i] = (struct sh_range){(uintptr_t)start, (uintptr_t)end};
-    leave();
+    sh_roots_leave();
 }
 
 /* ---- What the loader says ---- */
@@ -288,14 +288,9 @@ static void visit_all(const struct ranges *ranges, sh_range_fn *visit, void *con
 /* A thread that is not registered may be adding a range, or taking one back. */
 void sh_scan_static_roots(sh_range_fn *visit, void *context)
 {
+    sh_assert_held(&sh_roots_lock);
     if (!sh_load_relaxed(&segments_off))
         visit_all(&segments, visit, context);
-    enter();
     visit_all(&added, visit, context);
     sh_stacks_scan(visit, context);
-}
-
-void sh_scan_static_roots_end(void)
-{
-    leave();
 }

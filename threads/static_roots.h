@@ -30,11 +30,14 @@ bool sh_world_stop_to_collect(bool wait, bool rest);
 
 /*
  * With the world stopped, after all threads' own, the collector's included: every static
- * range, less what was excluded, and the announced stacks that no thread is on. Until the
- * end is told, SH_RANK_ROOTS is held, so that nobody takes one back.
+ * range, less what was excluded, and the announced stacks that no thread is on. Under
+ * SH_RANK_ROOTS: for as long as that is held nobody takes one back.
  */
 void sh_scan_static_roots(sh_range_fn *visit, void *context);
-void sh_scan_static_roots_end(void);
+
+/* A critical section that holds SH_RANK_ROOTS. */
+void sh_roots_enter(void);
+void sh_roots_leave(void);
 
 int sh_roots_add(void *start, void *end);    /* 0, EINVAL, ENOMEM */
 int sh_roots_remove(void *start, void *end); /* 0, ENOENT */

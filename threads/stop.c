@@ -182,7 +182,7 @@ static void stand_in_section(struct sh_stranger *stranger, const void *context)
     struct sh_thread *record = &stranger->record;
     uint32_t state = SH_THREAD_WANTED;
     sh_tls.stranger = stranger;
-    sh_tls.stop_wanted = 1;
+    sh_store_relaxed(&sh_tls.stop_wanted, 1);
     if (!sh_cas_seq_cst(&record->state, &state, SH_THREAD_HELD))
         return;
     sh_thread_find_stack(record);
@@ -210,14 +210,6 @@ static void stand_still(struct sh_thread *record, const void *context)
     sh_os_signals_restore(mask);
 }
 
-/* Without thread-locals of its own; it may have had some at the last stop. */
-SH_NO_SANITIZE static void forget_stack(struct sh_thread *record)
-{
-    record->stack_base = record->stack_low = record->stack_size = 0;
-    record->initial = false;
-    sh_store_relaxed(&record->left_sp, 0);
-}
-
 /* What was made by hand may have no thread-locals, or share its maker's. */
 SH_NO_SANITIZE static void on_strangers_signal(
     struct sh_stranger *stranger, const void *context)
@@ -233,7 +225,7 @@ SH_NO_SANITIZE static void on_strangers_signal(
         if (has_locals && sh_load_relaxed(&record->state) == SH_THREAD_WANTED)
             sh_thread_find_stack(record);
         else if (!has_locals)
-            forget_stack(record);
+            sh_thread_forget_stack(record); /* of the last stop */
         stand_still(record, context);
     }
     sh_store_seq_cst(&stranger->in_handler, false);
@@ -268,7 +260,7 @@ SH_NO_SANITIZE static void on_signal(int signal, siginfo_t *info, void *context)
         return;
     }
     if (sh_tls.critical || !sh_os_may_park(context))
-        sh_tls.stop_wanted = 1;
+        sh_store_relaxed(&sh_tls.stop_wanted, 1);
     else if (sh_load_relaxed(&self->state) == SH_THREAD_WANTED)
         spill_and_park(self, context);
 }
@@ -280,14 +272,14 @@ static _Atomic(void (*)(void)) put_off;
 void sh_thread_later(void (*deed)(void))
 {
     sh_store_seq_cst(&put_off, deed);
-    sh_tls.stop_wanted = 1;
+    sh_store_relaxed(&sh_tls.stop_wanted, 1);
 }
 
 /* The signal that set stop_wanted may be of a stop that another way has answered; or
  * the collector set it, in a thread that does not get the signal. */
 void sh_stop_park_self(void)
 {
-    sh_tls.stop_wanted = 0;
+    sh_store_relaxed(&sh_tls.stop_wanted, 0);
     SH_BARRIER();
     struct sh_thread *self = sh_tls.self;
     sh_stop_let_in();
@@ -334,7 +326,7 @@ static bool try_to_block(struct sh_thread *self, uintptr_t sp, struct sh_range a
     if (!done && state != SH_THREAD_WANTED)
         sh_fatal("gc_blocking_begin inside gc_blocking_begin");
     if (!done)
-        sh_tls.stop_wanted = 1;
+        sh_store_relaxed(&sh_tls.stop_wanted, 1);
     sh_critical_leave();
     return done;
 }

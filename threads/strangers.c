@@ -105,9 +105,7 @@ static void take_in(uint32_t tid)
         return; /* not held: as a thread for whose record there is no memory */
     struct sh_thread *record = &stranger->record;
     record->tid = tid;
-    record->stack_base = record->stack_low = record->stack_size = 0;
-    sh_store_relaxed(&record->left_sp, 0);
-    record->initial = false;
+    sh_thread_forget_stack(record);
     sh_store_relaxed(&record->state, SH_THREAD_RUNNING);
     sh_store_relaxed(&stranger->in_handler, false);
     stranger->silent = false;
