@@ -69,14 +69,6 @@ void lanes_init(void)
 static _Atomic uint32_t turn;
 static struct random turns;
 
-static void await_turn(struct lane *lane)
-{
-    if (!settings.replay)
-        return;
-    for (uint32_t now; (now = sh_load_acquire(&turn)) != lane->number;)
-        own_wait(&turn, now, 1000);
-}
-
 static bool is_done(struct lane *lane)
 {
     return settings.operations &&
@@ -88,10 +80,19 @@ static bool is_over(void)
     return sh_load_relaxed(&over);
 }
 
+/* When the time is over nobody waits: whose turn it is may have ended already. */
+static void await_turn(struct lane *lane)
+{
+    if (!settings.replay)
+        return;
+    for (uint32_t now; (now = sh_load_acquire(&turn)) != lane->number && !is_over();)
+        own_wait(&turn, now, 100);
+}
+
 /* To a lane that goes on, if there is one. */
 static void pass_turn(void)
 {
-    if (!settings.replay)
+    if (!settings.replay || is_over())
         return;
     uint32_t next = (uint32_t)random_below(&turns, settings.threads);
     for (unsigned i = 0; i < settings.threads && is_done(&lanes[next]); i++)

@@ -72,6 +72,7 @@ int main(int argc, char **argv)
     faults_on();
     storms_start();
     lanes_run();
+    report_expect_end("the end of the run", settings.patience);
     storms_stop();
     faults_off();
     double seconds = (double)(own_now_ns() - began) / 1e9;

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -65,13 +66,53 @@ void give_up(const char *format, ...)
 
 /* ---- Failures ---- */
 
+#define TELLING 20 /* seconds that a failure may take to be told */
+
 static _Atomic uint32_t failing;
+static SH_TLS bool telling; /* it is this thread that fails */
 static bool in_child;
 
-void report_fork_child(void)
+/* A child does not outlive a run that failed: whoever reads its output waits for both. */
+void report_fork_child(pid_t parent)
 {
     in_child = true;
+    telling = false;
     sh_store_relaxed(&failing, 0u);
+    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    if (getppid() != parent)
+        _exit(EXIT_FAILED);
+    report_expect_end("the end of this process", settings.patience / 2);
+}
+
+/* ---- Whatever happens, a failed run ends ---- */
+
+/*
+ * Telling of a failure looks at objects and at the heap, which may be broken, and takes
+ * the heap's locks, which another thread may have when it fails as well, and stands. What
+ * comes of that ends the program: a signal, or the alarm.
+ */
+static void stop_telling(int signal)
+{
+    if (!telling && signal != SIGALRM)
+        for (;;)
+            own_sleep_us(1000000);
+    static const char text[] = "  (the rest could not be told)\n";
+    write_all(STDERR_FILENO, text, sizeof text - 1);
+    _exit(EXIT_FAILED);
+}
+
+static void begin_telling(void)
+{
+    static const int signals[] = {SIGALRM, SIGSEGV, SIGBUS, SIGABRT};
+    sigset_t set;
+    telling = true;
+    sigemptyset(&set);
+    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) {
+        signal(signals[i], stop_telling);
+        sigaddset(&set, signals[i]);
+    }
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    alarm(TELLING);
 }
 
 static const char *state_name(struct entry *entry)
@@ -164,9 +205,12 @@ static void print_map(struct entry *entry)
 /* Of several threads that fail at once the first is heard, the others wait for the end. */
 static void begin_failure(const char *kind)
 {
+    if (telling)
+        _exit(EXIT_FAILED);
     if (sh_exchange_acquire(&failing, 1u))
         for (;;)
             own_sleep_us(1000000);
+    begin_telling();
     faults_off();
     say(STDERR_FILENO,
         "\nsplitheap-stress: FAILED: %s\n"
@@ -180,32 +224,8 @@ static void begin_failure(const char *kind)
         in_child ? ", in the child of a fork" : "");
 }
 
-static SH_TLS bool printing;
-
-/* Other threads may find out meanwhile that the heap is broken. */
-static void give_up_printing(int signal)
-{
-    if (!printing && signal != SIGALRM)
-        for (;;)
-            own_sleep_us(1000000);
-    static const char text[] = "  (the map could not be printed)\n";
-    write_all(STDERR_FILENO, text, sizeof text - 1);
-    _exit(EXIT_FAILED);
-}
-
-/* What a broken heap does when it is looked at is its own affair. */
 static _Noreturn void end_failure(struct entry *entry)
 {
-    static const int signals[] = {SIGALRM, SIGSEGV, SIGBUS, SIGABRT};
-    sigset_t set;
-    printing = true;
-    sigemptyset(&set);
-    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) {
-        signal(signals[i], give_up_printing);
-        sigaddset(&set, signals[i]);
-    }
-    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-    alarm(10);
     if (entry && backend->collects)
         print_map(entry);
     alarm(0);
@@ -256,7 +276,25 @@ static void die(int number, siginfo_t *info, void *context)
     if (!settings.core)
         _exit(EXIT_FAILED);
     signal(number, SIG_DFL);
+    alarm(0);
     raise(number);
+}
+
+static const char *expected;
+
+static void end_is_late(int signal)
+{
+    (void)signal;
+    begin_failure("hang");
+    say(STDERR_FILENO, "  %s is waited for in vain\n", expected);
+    end_failure(NULL);
+}
+
+void report_expect_end(const char *of_what, double patience)
+{
+    expected = of_what;
+    signal(SIGALRM, end_is_late);
+    alarm(patience < 1e6 ? (unsigned)patience + 1 : 1000000);
 }
 
 static void catch (int number)

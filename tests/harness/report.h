@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "lib/compiler.h"
 
@@ -43,7 +44,10 @@ void report_progress(double seconds);
 /* At the end of a run without failures: text, and JSON where settings.json says. */
 void report_summary(double seconds);
 
+/* From here on the end comes within so many seconds, or that is a failure. */
+void report_expect_end(const char *of_what, double patience);
+
 /* In the child of a fork, whose failures are told by its parent too. */
-void report_fork_child(void);
+void report_fork_child(pid_t parent);
 
 #endif /* SH_HARNESS_REPORT_H */

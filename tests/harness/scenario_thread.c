@@ -273,9 +273,9 @@ static void verify_all(struct worker *worker)
         }
 }
 
-static _Noreturn void be_a_child(struct worker *worker)
+static _Noreturn void be_a_child(struct worker *worker, pid_t parent)
 {
-    report_fork_child();
+    report_fork_child(parent);
     storms_fork_child();
     keep_what_is_held(worker);
     worker->lane->dropped.count = 0; /* the parent's to cross out */
@@ -307,9 +307,9 @@ static void expect_success(pid_t child, const char *what)
 
 void run_fork(struct worker *worker)
 {
-    pid_t child = fork();
+    pid_t parent = getpid(), child = fork();
     if (child == 0)
-        be_a_child(worker);
+        be_a_child(worker, parent);
     if (child > 0)
         expect_success(child, "a child");
     else if (!settings_memory_is_short())

@@ -43,10 +43,10 @@ static void signal_some_thread(struct random *random, enum storm storm)
 }
 
 /* Nothing of the ledger: threads that hold objects are no more here. */
-static _Noreturn void be_a_short_child(void)
+static _Noreturn void be_a_short_child(pid_t parent)
 {
     hooks_off();
-    report_fork_child();
+    report_fork_child(parent);
     for (unsigned i = 0; i < 100; i++) {
         char *p = i % 2 ? backend->malloc(i * 10) : backend->gc_alloc(i * 10 + 1, 0);
         if (p)
@@ -62,9 +62,9 @@ static _Noreturn void be_a_short_child(void)
 static void fork_once(void)
 {
     int status = 0;
-    pid_t child = fork();
+    pid_t parent = getpid(), child = fork();
     if (child == 0)
-        be_a_short_child();
+        be_a_short_child(parent);
     if (child < 0)
         return;
     while (waitpid(child, &status, 0) < 0 && errno == EINTR)
