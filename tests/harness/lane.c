@@ -61,6 +61,7 @@ void lanes_init(void)
     lanes = made;
     for (unsigned i = 0; i < settings.threads; i++)
         places_make(&lanes[i]);
+    coroutines_init();
 }
 
 /* ---- One at a time ---- */
@@ -271,6 +272,7 @@ static void *let_all_go(void *unused)
         for (int k = 0; k < KEPT_PLACES; k++)
             places_finish(&worker, &lanes[i].kept[k], k != KEPT_MALLOCED);
     shared_finish(&worker, true);
+    coroutines_finish(&worker);
     return unused;
 }
 

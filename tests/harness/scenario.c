@@ -25,6 +25,8 @@ const struct scenario scenarios[] = {
     {"area", "gc_add of memory of the program's", 2, true, run_area},
     {"pacing", "automatic collections off and on, thresholds", 10, true, run_pacing},
     {"blocking", "gc_blocking_begin and _end around a wait", 30, true, run_blocking},
+    {"coroutine", "a stack that any thread goes on with, and that alone holds objects",
+        60, false, run_coroutine},
     {"thread", "a thread that is given an object and gives others back", 20, false,
         run_thread},
     {"cancel", "a thread that is cancelled while it has objects", 6, false, run_cancel},

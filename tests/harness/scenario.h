@@ -33,6 +33,7 @@ void run_shared(struct worker *worker);
 void run_burst(struct worker *worker);
 void run_edges(struct worker *worker);
 void own_slot_use(struct worker *worker, void **slot);
+void slot_verify(void *p);
 void places_finish(struct worker *worker, struct place *place, bool drop);
 void shared_finish(struct worker *worker, bool drop);
 
@@ -51,6 +52,11 @@ void run_dump(struct worker *worker);
 void run_area(struct worker *worker);
 void run_pacing(struct worker *worker);
 void run_blocking(struct worker *worker);
+
+/* scenario_coroutine.c */
+void coroutines_init(void);
+void run_coroutine(struct worker *worker);
+void coroutines_finish(struct worker *worker);
 
 /* scenario_thread.c */
 void run_thread(struct worker *worker);

@@ -26,6 +26,17 @@ static void let_go(struct worker *worker, void **slot, bool drop)
     *slot = NULL;
 }
 
+void slot_verify(void *p)
+{
+    if (!p)
+        return;
+    struct entry *entry = object_entry(p);
+    if (entry->in_graph)
+        graph_verify(entry);
+    else
+        object_verify(entry);
+}
+
 /* What a pointer in another slot held, it holds from here on. */
 static void hand_over(struct worker *worker, void **slot)
 {
@@ -42,10 +53,7 @@ static void hand_over(struct worker *worker, void **slot)
 static void use_full(struct worker *worker, void **slot)
 {
     struct entry *entry = object_entry(*slot);
-    if (entry->in_graph)
-        graph_verify(entry);
-    else
-        object_verify(entry);
+    slot_verify(*slot);
     switch (random_below(&worker->random, 10)) {
     case 0:
     case 1:

@@ -250,25 +250,14 @@ static void keep_what_is_held(struct worker *worker)
     ledger_fork_child_end();
 }
 
-static void verify_held(void *p)
-{
-    if (!p)
-        return;
-    struct entry *entry = object_entry(p);
-    if (entry->in_graph)
-        graph_verify(entry);
-    else
-        object_verify(entry);
-}
-
 static void verify_all(struct worker *worker)
 {
     for (int k = 0; k < PLACES; k++)
         for (size_t i = 0; i < worker->places[k].count; i++)
-            verify_held(worker->places[k].slots[i]);
+            slot_verify(worker->places[k].slots[i]);
     for (size_t i = 0; i < SHARED_SLOTS; i++)
         if (slot_try(&shared_slots[i])) {
-            verify_held(shared_slots[i].object);
+            slot_verify(shared_slots[i].object);
             slot_leave(&shared_slots[i]);
         }
 }
