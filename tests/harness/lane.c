@@ -200,6 +200,22 @@ static bool tend_all(void)
     return any;
 }
 
+/*
+ * Time by which threads are waited for. While the whole process stands (SIGSTOP, a machine
+ * that sleeps, or has no time for it) no look is taken, and what is past a short while
+ * between two of them does not count.
+ */
+#define LOOK_NS_MAX 100000000u
+
+static uint64_t time_awake(uint64_t now)
+{
+    static uint64_t seen, awake = 1;
+    if (seen)
+        awake += sh_min(now - seen, LOOK_NS_MAX);
+    seen = now;
+    return awake;
+}
+
 /* A thread that does nothing for so long never will. */
 static void look_for_hangs(uint64_t now)
 {
@@ -250,8 +266,9 @@ void lanes_run(void)
         double seconds = (double)(now - began) / 1e9;
         if (settings.seconds > 0 && seconds >= settings.seconds)
             sh_store_seq_cst(&over, true);
-        look_for_hangs(now);
-        look_for_standstill(now);
+        uint64_t awake = time_awake(now);
+        look_for_hangs(awake);
+        look_for_standstill(awake);
         show_progress(seconds);
     }
     sh_store_seq_cst(&over, true);
