@@ -4,9 +4,11 @@
 
 #include <splitheap/gc.h>
 
+#include "heaps/ephemeron.h"
 #include "heaps/mark_team.h"
 #include "heaps/run.h"
 #include "heaps/tables.h"
+#include "heaps/weak_link.h"
 #include "lib/meta.h"
 #include "threads/thread.h"
 
@@ -93,15 +95,28 @@ static bool dequeue(uintptr_t *entry)
 
 /* ---- Gathering ---- */
 
-static void gather_cell(
-    struct sh_span *span, uint32_t w, uint64_t bit, uintptr_t reasons)
+static bool marked_from; /* the gathering of now found some */
+
+/* Why a cell with a final or weak bit waits, if at all: a link needs no hook. */
+static uintptr_t reasons_of(struct sh_cell cell)
 {
-    uintptr_t start = sh_span_cell(span, w * 64 + sh_ctz64(bit));
+    uintptr_t reasons = sh_table_test(cell, &cell.span->final_bits) ? FINAL : 0;
+    if (sh_table_test(cell, &cell.span->weak_bits) &&
+        sh_weak_is_hooked((void *)sh_span_cell(cell.span, cell.index)))
+        reasons |= WEAK;
+    return reasons;
+}
+
+static void gather_cell(struct sh_cell cell)
+{
+    uintptr_t start = sh_span_cell(cell.span, cell.index), reasons = reasons_of(cell);
+    marked_from |= reasons != 0;
     /* Without memory for the entry the object waits for the next collection. */
-    if (!enqueue(start | reasons))
+    if (!reasons || !enqueue(start | reasons))
         return;
-    sh_table_clear_word(&span->final_bits, w, bit);
-    sh_table_clear_word(&span->weak_bits, w, bit);
+    sh_table_clear(cell, &cell.span->final_bits);
+    if (reasons & WEAK)
+        sh_weak_unhook((void *)start, cell);
 }
 
 static void gather_word(struct sh_span *span, uint32_t w)
@@ -110,11 +125,8 @@ static void gather_word(struct sh_span *span, uint32_t w)
     uint64_t weak = sh_table_word(&span->weak_bits, w);
     uint64_t dead =
         (final | weak) & sh_span_word(span, w, SH_CELL_LIVE) & ~sh_span_marked(span, w);
-    for (; dead; dead &= dead - 1) {
-        uint64_t bit = dead & -dead;
-        uintptr_t reasons = (final & bit ? FINAL : 0) | (weak & bit ? WEAK : 0);
-        gather_cell(span, w, bit, reasons);
-    }
+    for (; dead; dead &= dead - 1)
+        gather_cell((struct sh_cell){span, w * 64 + sh_ctz64(dead)});
 }
 
 /* What could not be queued keeps its bits and has to live on. */
@@ -124,8 +136,10 @@ static void mark_left_over(struct sh_span *span, uint32_t w)
         sh_table_word(&span->final_bits, w) | sh_table_word(&span->weak_bits, w);
     left &= sh_span_word(span, w, SH_CELL_LIVE) & ~sh_span_marked(span, w);
     for (; left; left &= left - 1) {
-        uintptr_t start = sh_span_cell(span, w * 64 + sh_ctz64(left));
-        sh_mark_root_now(&start, &start + 1);
+        struct sh_cell cell = {span, w * 64 + sh_ctz64(left)};
+        uintptr_t start = sh_span_cell(span, cell.index);
+        if (reasons_of(cell))
+            sh_mark_root_now(&start, &start + 1);
     }
 }
 
@@ -138,6 +152,7 @@ static bool has_tables(struct sh_span *span)
 static void gather_dead(void)
 {
     struct sh_span *span;
+    marked_from = false;
     for (span = sh_span_first(); span; span = span->all_next)
         for (uint32_t w = 0; has_tables(span) && w < span->touched; w++)
             gather_word(span, w);
@@ -147,16 +162,23 @@ static void gather_dead(void)
         for (uint32_t w = 0; has_tables(span) && w < span->touched; w++)
             mark_left_over(span, w);
     sh_mark_complete();
+    if (marked_from)
+        sh_ephemeron_trace();
 }
 
 void sh_callback_gather(void)
 {
-    if (sh_load_relaxed(&sh_span_tables))
-        gather_dead();
+    if (!sh_load_relaxed(&sh_span_tables))
+        return;
+    sh_ephemeron_trace();
+    sh_weak_clear_short();
+    gather_dead();
+    sh_weak_clear_rest(true);
 }
 
 void sh_callback_add_queued(void)
 {
+    sh_weak_add_queued();
     for (struct chunk *chunk = first; chunk; chunk = chunk->next)
         sh_mark_root_now(chunk->entries + chunk->from, chunk->entries + chunk->to);
 }
@@ -185,6 +207,15 @@ static void run_entry(uintptr_t entry)
         gc_finalise(object);
 }
 
+static bool run_next(void)
+{
+    uintptr_t entry = 0;
+    bool there = next_entry(&entry);
+    if (there)
+        run_entry(entry);
+    return there;
+}
+
 void sh_callback_none_running(void)
 {
     running = 0;
@@ -192,17 +223,14 @@ void sh_callback_none_running(void)
 
 bool sh_callback_run(void)
 {
-    uintptr_t entry = 0;
     uintptr_t frame = (uintptr_t)__builtin_frame_address(0);
     bool any = false;
     if (running && frame < running && refused++ < REFUSALS)
         return false;
     running = frame;
     refused = 0;
-    while (next_entry(&entry)) {
-        run_entry(entry);
+    while (sh_weak_run_one() || run_next())
         any = true;
-    }
     gc_weakref_sweep();
     running = 0;
     return any;

@@ -24,6 +24,7 @@
 #include "heaps/remote.h"
 #include "heaps/run.h"
 #include "heaps/sweep.h"
+#include "heaps/weak_link.h"
 #include "lib/check.h"
 #include "threads/gc_mutex.h"
 #include "threads/registry.h"
@@ -257,8 +258,12 @@ static void collect_without_roots(bool gather)
     sh_mark_map();
     sh_callback_add_queued();
     sh_mark_complete();
+    sh_weak_all_live = true;
     if (gather)
         sh_callback_gather();
+    else
+        sh_weak_clear_rest(false);
+    sh_weak_all_live = false;
     sh_memcheck_scan_end(&collection, sizeof collection);
     end_epoch();
     unlock_heap();

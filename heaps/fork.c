@@ -8,6 +8,7 @@
 #include "heaps/limit.h"
 #include "heaps/purge.h"
 #include "heaps/run.h"
+#include "heaps/weak_link.h"
 #include "threads/gang.h"
 #include "threads/helper.h"
 
@@ -16,10 +17,12 @@ void sh_heap_fork_prepare(void)
     sh_lock_acquire(&sh_shared_lock);
     sh_lock_acquire(&sh_callback_lock);
     sh_lock_acquire(&sh_heap_lock);
+    sh_lock_acquire(&sh_weak_lock);
 }
 
 void sh_heap_fork_parent(void)
 {
+    sh_lock_release(&sh_weak_lock);
     sh_lock_release(&sh_heap_lock);
     sh_lock_release(&sh_callback_lock);
     sh_lock_release(&sh_shared_lock);
@@ -36,6 +39,7 @@ static void recount_limit(void)
 
 void sh_heap_fork_child(bool others)
 {
+    sh_lock_reset(&sh_weak_lock);
     sh_lock_reset(&sh_heap_lock);
     sh_lock_reset(&sh_callback_lock);
     sh_lock_reset(&sh_shared_lock);

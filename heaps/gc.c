@@ -21,7 +21,7 @@
 #include "heaps/remote.h"
 #include "heaps/run.h"
 #include "heaps/sweep.h"
-#include "heaps/tables.h"
+#include "heaps/weak_link.h"
 #include "lib/check.h"
 #include "threads/gc_mutex.h"
 #include "threads/registry.h"
@@ -156,7 +156,7 @@ SH_PUBLIC void gc_weakref_mark(void *ptr)
     struct sh_cell cell;
     sh_critical_enter();
     bool live = sh_cell_find(ptr, &cell) == SH_FOUND_LIVE;
-    bool done = !live || sh_table_set(cell, &cell.span->weak_bits);
+    bool done = !live || sh_weak_hook(ptr, cell);
     sh_critical_leave();
     SH_KEEP(ptr);
     if (!done)

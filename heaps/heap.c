@@ -32,6 +32,7 @@
 #include "heaps/stats.h"
 #include "heaps/sweep.h"
 #include "heaps/tables.h"
+#include "heaps/weak_link.h"
 #include "lib/check.h"
 #include "lib/options.h"
 #include "threads/gang.h"
@@ -556,7 +557,7 @@ SH_INLINE bool free_cell(struct sh_cell cell)
  * whole. */
 static SH_NOINLINE void clear_tables(void *p, struct sh_cell cell)
 {
-    if (sh_table_clear(cell, &cell.span->weak_bits))
+    if (sh_weak_freed(p, cell))
         gc_weakref_about_to_be_freed(p);
     sh_critical_enter();
     sh_table_clear(cell, &cell.span->final_bits);
@@ -603,6 +604,12 @@ bool sh_heap_trim(void)
 
 /* ---- Resizing ---- */
 
+/* References do not follow an object that moves, of which the system does not tell. */
+static bool is_weakly_referenced(struct sh_span *whole)
+{
+    return sh_table_word(&whole->weak_bits, 0) != 0;
+}
+
 /* A cell of its own pages, resized where it is (or, huge, by the system). */
 static void *resize_pages(struct sh_span *span, size_t n, bool allow_move)
 {
@@ -613,7 +620,7 @@ static void *resize_pages(struct sh_span *span, size_t n, bool allow_move)
     sh_critical_enter();
     if (span->state == SH_SPAN_LARGE)
         done = sh_run_resize(span, pages_of(n));
-    else if (allow_move && n >= SH_HUGE_MIN / 2)
+    else if (allow_move && n >= SH_HUGE_MIN / 2 && !is_weakly_referenced(span))
         done = sh_huge_resize(span, sh_round_up(n, SH_SLOT_BYTES));
     void *p = (void *)span->base;
     sh_critical_leave();

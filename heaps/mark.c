@@ -6,6 +6,7 @@
 
 #include "heaps/mark_map.h"
 #include "heaps/page_map.h"
+#include "heaps/tables.h"
 
 #define ITEM_LEAF ((sh_mark_item)1 << 63)
 #define ITEM_GRANULES ((sh_mark_item)0xfff)
@@ -91,12 +92,22 @@ static void push_large(struct sh_marker *marker, uintptr_t start, bool leaf)
         marker->overflowed = true;
 }
 
+static SH_NOINLINE void note(struct sh_marker *marker, uintptr_t start)
+{
+    struct sh_span *span = sh_page_map_lookup(start);
+    struct sh_cell cell = {span, sh_span_cell_of(span, start)};
+    if (sh_table_test(cell, &span->weak_bits) && !sh_mark_push(&marker->noted, start))
+        marker->lost = true;
+}
+
 /* Marks what was found, unless it is marked: what is not live has its mark already. */
 SH_INLINE void settle(struct sh_marker *marker, struct sh_mark_found found)
 {
     if (sh_load_relaxed(found.mark))
         return;
     sh_store_relaxed(found.mark, (uint8_t)1);
+    if (SH_UNLIKELY(marker->watching))
+        note(marker, item_start(found.item));
     if (SH_UNLIKELY(!(found.item & ITEM_GRANULES)))
         push_large(marker, item_start(found.item), found.item & ITEM_LEAF);
     else if (!(found.item & ITEM_LEAF))

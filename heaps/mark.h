@@ -47,6 +47,9 @@ struct sh_marker {
     struct sh_mark_segment *segment; /* the stack's top; NULL: empty */
     unsigned found_from, found_to, ready_from, ready_to;
     bool overflowed;
+    bool watching;                 /* notes what it marks that has its weak bit set */
+    bool lost;                     /* there was no memory to note it */
+    struct sh_mark_segment *noted; /* starts of such cells */
     struct sh_mark_found found[SH_MARK_FOUND];
     sh_mark_item ready[SH_MARK_READY];
 };

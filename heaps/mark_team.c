@@ -260,6 +260,37 @@ void sh_mark_complete(void)
     }
 }
 
+/* ---- Watching ---- */
+
+void sh_mark_watch_begin(void)
+{
+    markers[0].watching = true;
+}
+
+void sh_mark_watch_follow(void)
+{
+    sh_mark_pool_open();
+    mark_on(&markers[0]);
+}
+
+bool sh_mark_watch_next(void **cell)
+{
+    struct sh_mark_segment *noted = markers[0].noted;
+    if (!noted)
+        return false;
+    *cell = (void *)(uintptr_t)noted->items[--noted->count];
+    if (!noted->count)
+        sh_mark_segment_pop(&markers[0].noted);
+    return true;
+}
+
+bool sh_mark_watch_end(void)
+{
+    bool lost = markers[0].lost || markers[0].overflowed;
+    markers[0].watching = markers[0].lost = false;
+    return lost;
+}
+
 /* ---- Begin and end ---- */
 
 void sh_mark_begin(void)

@@ -43,6 +43,17 @@ void sh_mark_add_explicit(void);
 void sh_mark_map(void);
 void sh_mark_complete(void);
 
+/*
+ * Watching, for what lives by another object (heaps/ephemeron.h): from begin to end the
+ * collector marks alone. `follow` marks all that is reached from sh_mark_root_now; `next`
+ * gives, one at a time, the cells marked meanwhile whose weak bit is set, false: there is
+ * no more. `end`: true, there was no memory to note them all; sh_mark_complete comes next.
+ */
+void sh_mark_watch_begin(void);
+void sh_mark_watch_follow(void);
+bool sh_mark_watch_next(void **cell);
+bool sh_mark_watch_end(void);
+
 unsigned sh_mark_end(void);
 
 #endif /* SH_HEAPS_MARK_TEAM_H */

@@ -4,7 +4,7 @@
 
     exports.py ROOT LIBRARY.so LIBRARY.a
 
-splitheap.map must list what gc.h and malloc.h declare and the names replaced below; the shared
+splitheap.map must list what the installed headers declare and the names replaced below; the shared
 library must export what the map lists; the archive's other global names must begin
 with sh_, since they share the name space of the program.
 """
@@ -70,7 +70,7 @@ def main():
     root, shared, static = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     names = mapped(root / "splitheap.map")
     headers = root / "lib/include/splitheap"
-    ours = declared(headers / "gc.h") | declared(headers / "malloc.h")
+    ours = set().union(*(declared(header) for header in headers.glob("*.h")))
     bad = differ("headers and the replaced names, splitheap.map", ours | REPLACED, names)
     bad |= differ(
         "splitheap.map, the shared library",

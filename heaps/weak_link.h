@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Links: what leads to an object without holding it. References, finalizes and ephemerons
+ * (weakref.c, finalize.c, ephemeron.c) begin with one. A link is the beginning of a
+ * collected object of its own:
+ *
+ *     table                      link                       link
+ *   | object | first | <----> next, prev, target <----> next, prev, target
+ *
+ * The newest comes first. All that is in it is hidden, so that neither the object nor
+ * another link is held. A link has a slot of its own in the table for as long as it leads
+ * somewhere, and both it and what it leads to have their weak bit set: the collector looks
+ * at dead cells with that bit only. So a link that is dropped goes like any other object,
+ * and one that leads nowhere costs nothing but its cell.
+ *
+ *   in the chain of its target --- target dies or is freed ---> in the queue ---> nowhere
+ *              |                                                (has `run`)          ^
+ *              '------ target dies, no `run`; is cancelled; dies itself -------------'
+ *
+ * The queue is of links whose callbacks wait; it holds them. sh_callback_run takes from it.
+ *
+ * What a collection does, the world stopped, each under the lock of its own:
+ *
+ *   sh_ephemeron_trace      what lives by its key is marked (heaps/ephemeron.h)
+ *   sh_weak_clear_short     short references to the dead are cleared, and finalizes; what
+ *                           has a callback is queued, and marked from
+ *   (finalisers, hooks)     heaps/callback.c: queued, and marked from
+ *   sh_weak_clear_rest      all other links to what is still not marked, and links that
+ *                           died themselves
+ *
+ * Lock: SH_RANK_WEAK, over the table, the queue, and all links but `target`, which the
+ * owner of a reference reads in a critical section, without.
+ */
+#ifndef SH_HEAPS_WEAK_LINK_H
+#define SH_HEAPS_WEAK_LINK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "heaps/heap.h"
+#include "heaps/weak_table.h"
+#include "lib/lock.h"
+
+enum sh_weak_kind {
+    SH_WEAK_SHORT,     /* cleared before finalisers */
+    SH_WEAK_LONG,      /* cleared when the object is gone for good */
+    SH_WEAK_FINALIZE,  /* as SHORT; lives as long as its target */
+    SH_WEAK_EPHEMERON, /* as LONG; its value lives as long as it and its target */
+};
+
+struct sh_weak_link {
+    _Atomic uintptr_t target; /* hidden; 0: it leads nowhere */
+    uintptr_t next, prev;     /* hidden: in its target's chain, or in the queue */
+    void (*run)(struct sh_weak_link *link); /* its callback, or NULL */
+    uint8_t kind;
+    bool queued;
+};
+
+extern struct sh_lock sh_weak_lock;
+
+/* Links that hold something by their target. */
+extern _Atomic size_t sh_weak_holders;
+
+/* In a collection: links that are not marked count as live, too. The collector's. */
+extern bool sh_weak_all_live;
+
+/* A cleared object of so many bytes that begins with a link; NULL with errno ENOMEM. Not
+ * in a critical section; may collect. */
+void *sh_weak_link_new(size_t bytes);
+
+/*
+ * Has the new link, of which all else is set, lead to `target`, and returns it. NULL, and it
+ * is freed, with errno EINVAL where no live object starts there, or ENOMEM. `held` stays a
+ * root until then. Not in a critical section.
+ */
+void *sh_weak_link_begin(struct sh_weak_link *link, void *target, void *held);
+
+/* Between the two a target that is read is not found dead; they are a critical section. */
+void sh_weak_read_begin(void);
+void sh_weak_read_end(void);
+
+/* The object, or NULL. */
+void *sh_weak_link_get(struct sh_weak_link *link);
+
+/* Has it lead nowhere, and its callback not run; false: it was so already. The second under
+ * the lock. */
+bool sh_weak_link_cancel(struct sh_weak_link *link);
+bool sh_weak_link_cut(struct sh_weak_link *link);
+
+/* It leads nowhere any more; under the lock. True: its callback waits now. */
+bool sh_weak_link_clear(struct sh_weak_link *link, bool run);
+
+/* gc_weakref_mark of the live cell at p, in a critical section; false: no memory. */
+bool sh_weak_hook(void *p, struct sh_cell cell);
+
+/* Whether the program's hook is to be told of the cell at p, whose weak bit is set; and
+ * that it need not be told any more. */
+bool sh_weak_is_hooked(const void *p);
+void sh_weak_unhook(const void *p, struct sh_cell cell);
+
+/* The cell at p is about to be freed: what leads there is cleared. True: the program's hook
+ * is to be told. Not in a critical section. */
+bool sh_weak_freed(void *p, struct sh_cell cell);
+
+/* ---- In a collection ---- */
+
+/* Not of a collected kind, or marked. */
+bool sh_weak_is_live(const void *cell);
+
+void sh_weak_clear_short(void);
+
+/* `run`: callbacks are queued; else they are dropped. */
+void sh_weak_clear_rest(bool run);
+
+/* What is queued is a root. */
+void sh_weak_add_queued(void);
+
+/* ---- After one ---- */
+
+/* Takes the first link off the queue and calls its callback; false: there is none. Not in a
+ * critical section. */
+bool sh_weak_run_one(void);
+
+#endif /* SH_HEAPS_WEAK_LINK_H */

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * splitheap/weakref.h - weak references for C: what the seed's `weakref` module is for its
+ * programs, on the hooks of <splitheap/gc.h>; and ephemerons, which it does not have.
+ *
+ *   gc_weakref     leads to an object without keeping it alive
+ *   gc_finalize    calls back when an object is gone; the library keeps it until then
+ *   gc_ephemeron   keeps a value alive as long as a key is
+ *
+ * All of these are collected objects themselves: who drops one need not free it. A
+ * reference that was itself found dead calls nothing back.
+ *
+ * When an object dies. A collection that does not reach it does, in this order: clears its
+ * short references and finalizes; keeps it, if it has a finaliser, and all it reaches, until
+ * that has run; if it is not kept, clears its long references and ephemerons, and frees it.
+ * The callbacks come when the threads go on, in the thread that runs finalisers, before
+ * these, with no lock held; they may use all of this header and of gc.h. Those of one
+ * object: finalizes first, then short references, then long ones; of each the newest first
+ * (as in the seed). Between objects that are found dead together there is no order. A
+ * callback that is queued comes even if its reference is dropped meanwhile.
+ *
+ * gc_free and free of an object clear what leads to it at once; the callbacks come with the
+ * next collection. So does gc_realloc where it moves the object; where the object stays,
+ * what leads to it stays. gc_sweep_all calls all back. Objects of malloc are never found
+ * dead, but may be referred to until they are freed.
+ *
+ * Thread safety: every function may be called from any thread at any time. Signal safety:
+ * none may be called from a signal handler. None is a cancellation point. After a fork the
+ * child has all that its parent had, queued callbacks included.
+ */
+#ifndef SPLITHEAP_WEAKREF_H
+#define SPLITHEAP_WEAKREF_H
+
+#include <splitheap/gc.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- References -------------------------------------------------------------------- */
+
+/** A weak reference. */
+struct gc_weakref;
+
+/** Called once, when the object of `ref` is gone; gc_weakref_get then gives NULL. */
+typedef void gc_weakref_fn(struct gc_weakref *ref, void *ctx);
+
+/**
+ * A short reference to the live object that starts at `obj`: it is cleared before
+ * finalisers run, so that nobody gets by it what a finaliser has touched. `callback` may be
+ * NULL. `ctx` is kept alive for as long as the reference is: where it leads to `obj`, and
+ * something keeps the reference, `obj` never dies. NULL with errno EINVAL where no live
+ * object starts at `obj`; ENOMEM where there is no memory, or inside gc_lock. Takes 48
+ * bytes, and 32 to 128 in the library's tables. May collect. (Seed: weakref.ref.)
+ */
+GC_PUBLIC GC_USE_RESULT struct gc_weakref *gc_weakref_new(
+    void *obj, gc_weakref_fn *callback, void *ctx);
+
+/** The same, but long: it leads to an object that finalisers keep or bring back, and is
+ * cleared only when that is gone for good. */
+GC_PUBLIC GC_USE_RESULT struct gc_weakref *gc_weakref_new_long(
+    void *obj, gc_weakref_fn *callback, void *ctx);
+
+/**
+ * The object, which the result keeps alive as any pointer does; NULL when it is gone. Safe
+ * against collections in other threads, and takes no lock. (Seed: calling the reference.)
+ */
+GC_PUBLIC void *gc_weakref_get(struct gc_weakref *ref);
+
+/**
+ * Frees the reference, at any time: a callback that has not begun, queued or not, will not
+ * come; one that is under way may do this itself. NULL does nothing. gc_free of a reference
+ * does the same.
+ */
+GC_PUBLIC void gc_weakref_free(struct gc_weakref *ref);
+
+/* ---- Finalizes ----------------------------------------------------------------------- */
+
+/** A callback for when an object is gone. */
+struct gc_finalize;
+
+/** What a finalize calls, with its arguments. */
+typedef void gc_finalize_fn(unsigned count, void *const args[]);
+
+enum {
+    GC_FINALIZE_ARGS_MAX = 64 /**< the most arguments that a finalize has */
+};
+
+/**
+ * Has `callback` called once, with the `count` pointers that follow, when the live object
+ * that starts at `obj` is gone. The library keeps the finalize, and with it the arguments,
+ * until that was called or cancelled: while `obj` lives, and only by it, so that arguments
+ * that lead to `obj` do not keep it alive. (Who keeps the finalize keeps them.) NULL with
+ * errno EINVAL where no live object starts at `obj`, `callback` is NULL, or there are more
+ * than GC_FINALIZE_ARGS_MAX; ENOMEM as gc_weakref_new. (Seed: weakref.finalize.)
+ */
+GC_PUBLIC struct gc_finalize *gc_finalize_new(
+    void *obj, gc_finalize_fn *callback, unsigned count, ...);
+
+/** The same with the arguments in an array. */
+GC_PUBLIC struct gc_finalize *gc_finalize_new_array(
+    void *obj, gc_finalize_fn *callback, unsigned count, void *const args[]);
+
+/** Whether its callback was neither called nor cancelled; queued, it is still alive. */
+GC_PUBLIC bool gc_finalize_alive(struct gc_finalize *finalize);
+
+/** What a finalize would call. */
+struct gc_finalize_info {
+    gc_finalize_fn *callback;
+    unsigned count;
+    void *const *args; /**< inside the finalize */
+};
+
+/**
+ * The object, and in `info`, unless it is NULL, what would be called; NULL, and `info` is as
+ * it was, when the object is gone or the finalize not alive.
+ */
+GC_PUBLIC void *gc_finalize_peek(
+    struct gc_finalize *finalize, struct gc_finalize_info *info);
+
+/** gc_finalize_peek, and the callback is cancelled, also where it is queued. */
+GC_PUBLIC void *gc_finalize_detach(
+    struct gc_finalize *finalize, struct gc_finalize_info *info);
+
+/**
+ * Calls the callback now if the finalize is alive, which it then is no more. Whether it
+ * did: of several threads that try, one does.
+ */
+GC_PUBLIC bool gc_finalize_call(struct gc_finalize *finalize);
+
+/**
+ * Whether the callback is called when the process ends by exit, if it is alive then; off at
+ * first. They come newest first, in the thread that calls exit, after the handlers of
+ * atexit. Returns what was set before. (Seed: Python's finalize.atexit.)
+ */
+GC_PUBLIC bool gc_finalize_set_at_exit(struct gc_finalize *finalize, bool on);
+
+/* ---- Ephemerons ------------------------------------------------------------------------ */
+
+/** A key and a value that lives while the key does. */
+struct gc_ephemeron;
+
+/**
+ * Keeps `value` alive for as long as both the ephemeron and the live object that starts at
+ * `key` are; a value that leads to its key, or to keys of others, keeps none of them alive.
+ * Ends when the key is gone for good, as a long reference does. `value` may be any word.
+ * NULL with errno as gc_weakref_new.
+ */
+GC_PUBLIC GC_USE_RESULT struct gc_ephemeron *gc_ephemeron_new(void *key, void *value);
+
+/** The key, and in `*value`, unless `value` is NULL, its value; both NULL when the key is
+ * gone. Both are then kept alive as by any pointer. */
+GC_PUBLIC void *gc_ephemeron_get(struct gc_ephemeron *ephemeron, void **value);
+
+/** Frees the ephemeron; NULL does nothing. gc_free does the same. */
+GC_PUBLIC void gc_ephemeron_free(struct gc_ephemeron *ephemeron);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* SPLITHEAP_WEAKREF_H */
