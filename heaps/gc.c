@@ -22,6 +22,7 @@
 #include "heaps/run.h"
 #include "heaps/sweep.h"
 #include "heaps/weak_link.h"
+#include "heaps/word.h"
 #include "lib/check.h"
 #include "threads/gc_mutex.h"
 #include "threads/registry.h"
@@ -312,6 +313,16 @@ SH_PUBLIC int gc_remove_roots(void *start, void *end)
 SH_PUBLIC bool gc_set_scan_data_segments(bool on)
 {
     return sh_roots_scan_segments(on);
+}
+
+SH_PUBLIC uintptr_t gc_set_pointer_tags(uintptr_t tags)
+{
+    return sh_word_set_tags(tags);
+}
+
+SH_PUBLIC gc_word_decoder_fn *gc_set_word_decoder(gc_word_decoder_fn *decoder)
+{
+    return sh_word_set_decoder(decoder);
 }
 
 SH_PUBLIC int gc_thread_register(void)

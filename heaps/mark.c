@@ -7,6 +7,7 @@
 #include "heaps/mark_map.h"
 #include "heaps/page_map.h"
 #include "heaps/tables.h"
+#include "heaps/word.h"
 
 #define ITEM_LEAF ((sh_mark_item)1 << 63)
 #define ITEM_GRANULES ((sh_mark_item)0xfff)
@@ -133,12 +134,12 @@ static void settle_found(struct sh_marker *marker)
 
 /* By the page map and the span's header. */
 SH_NO_SANITIZE
-static SH_NOINLINE void find_slowly(struct sh_marker *marker, uintptr_t word)
+static SH_NOINLINE void find_slowly(struct sh_marker *marker, uintptr_t address)
 {
-    struct sh_span *span = sh_page_map_lookup(word);
+    struct sh_span *span = sh_page_map_lookup(address);
     if (!span || span->kind == SH_KIND_EXPLICIT)
         return;
-    uint32_t cell = sh_span_cell_of(span, word);
+    uint32_t cell = sh_span_cell_of(span, address);
     size_t granules = span->state == SH_SPAN_SMALL ? span->cell_size / SH_GRANULE : 0;
     find(marker, &span->marks[cell],
         item_of(
@@ -146,29 +147,73 @@ static SH_NOINLINE void find_slowly(struct sh_marker *marker, uintptr_t word)
 }
 
 SH_NO_SANITIZE
-SH_INLINE void look_at_word(struct sh_marker *marker, uintptr_t word)
+SH_INLINE void look_at(struct sh_marker *marker, uintptr_t address)
 {
-    if (word - marker->low >= marker->extent)
+    if (address - marker->low >= marker->extent)
         return;
-    const struct sh_mark_slot *slot = sh_mark_map_lookup(word);
+    const struct sh_mark_slot *slot = sh_mark_map_lookup(address);
     if (SH_UNLIKELY(!slot || slot->how == SH_SLOT_ASK)) {
-        find_slowly(marker, word);
+        find_slowly(marker, address);
         return;
     }
     if (slot->how == SH_SLOT_NONE)
         return;
     bool exact;
-    uint32_t cell = sh_divide(word - slot->base, slot->reciprocal, &exact);
+    uint32_t cell = sh_divide(address - slot->base, slot->reciprocal, &exact);
     uintptr_t start = slot->base + (uintptr_t)cell * slot->granules * SH_GRANULE;
     find(marker, &slot->marks[cell],
         item_of(start, slot->granules, slot->how == SH_SLOT_LEAF));
 }
 
+/* As sh_word_read says, which is written for few words. */
 SH_NO_SANITIZE
-static void scan_words(struct sh_marker *marker, uintptr_t start, uintptr_t end)
+SH_INLINE void look_at_word(
+    struct sh_marker *marker, uintptr_t word, enum sh_mark_how how)
+{
+    look_at(marker, word);
+    if (how == SH_MARK_PLAIN)
+        return;
+    if (word & sh_word_code.tags)
+        look_at(marker, word & ~sh_word_code.tags);
+    if (how == SH_MARK_DECODED && word)
+        look_at(marker, (uintptr_t)sh_word_code.decoder(word));
+}
+
+SH_NO_SANITIZE
+SH_INLINE void scan_words(
+    struct sh_marker *marker, uintptr_t start, uintptr_t end, enum sh_mark_how how)
 {
     for (uintptr_t at = start; at < end; at += sizeof(uintptr_t))
-        look_at_word(marker, *(const volatile uintptr_t *)at);
+        look_at_word(marker, *(const volatile uintptr_t *)at, how);
+}
+
+static SH_NOINLINE void scan_plain(
+    struct sh_marker *marker, uintptr_t start, uintptr_t end)
+{
+    scan_words(marker, start, end, SH_MARK_PLAIN);
+}
+
+static SH_NOINLINE void scan_tagged(
+    struct sh_marker *marker, uintptr_t start, uintptr_t end)
+{
+    scan_words(marker, start, end, SH_MARK_TAGGED);
+}
+
+static SH_NOINLINE void scan_decoded(
+    struct sh_marker *marker, uintptr_t start, uintptr_t end)
+{
+    scan_words(marker, start, end, SH_MARK_DECODED);
+}
+
+/* The same, where it is not known beforehand how. */
+static void scan(struct sh_marker *marker, uintptr_t start, uintptr_t end)
+{
+    if (SH_LIKELY(marker->how == SH_MARK_PLAIN))
+        scan_plain(marker, start, end);
+    else if (marker->how == SH_MARK_TAGGED)
+        scan_tagged(marker, start, end);
+    else
+        scan_decoded(marker, start, end);
 }
 
 void sh_mark_range(struct sh_marker *marker, const void *start, const void *end)
@@ -176,14 +221,18 @@ void sh_mark_range(struct sh_marker *marker, const void *start, const void *end)
     uintptr_t from = sh_round_up((uintptr_t)start, sizeof(uintptr_t));
     uintptr_t to = sh_round_down((uintptr_t)end, sizeof(uintptr_t));
     if (from < to)
-        scan_words(marker, from, to);
+        scan(marker, from, to);
 }
 
 void sh_mark_range_slowly(struct sh_marker *marker, const void *start, const void *end)
 {
     uintptr_t at = sh_round_up((uintptr_t)start, sizeof(uintptr_t));
-    for (; at + sizeof(uintptr_t) <= (uintptr_t)end; at += sizeof(uintptr_t))
-        find_slowly(marker, *(const volatile uintptr_t *)at);
+    for (; at + sizeof(uintptr_t) <= (uintptr_t)end; at += sizeof(uintptr_t)) {
+        uintptr_t pointers[SH_WORD_READINGS];
+        unsigned count = sh_word_read(*(const volatile uintptr_t *)at, pointers);
+        while (count)
+            find_slowly(marker, pointers[--count]);
+    }
     settle_found(marker);
 }
 
@@ -207,7 +256,7 @@ static void fill_ready(struct sh_marker *marker)
         get_ready(marker, item);
 }
 
-void sh_mark_drain(struct sh_marker *marker)
+SH_INLINE void drain(struct sh_marker *marker, enum sh_mark_how how)
 {
     for (;;) {
         if (SH_UNLIKELY(sh_load_relaxed(&sh_mark_wanted)))
@@ -222,8 +271,28 @@ void sh_mark_drain(struct sh_marker *marker)
         }
         sh_mark_item item = marker->ready[marker->ready_from++ % SH_MARK_READY];
         uintptr_t start = item_start(item);
-        scan_words(marker, start, start + item_bytes(item));
+        scan_words(marker, start, start + item_bytes(item), how);
     }
+}
+
+static void drain_tagged(struct sh_marker *marker)
+{
+    drain(marker, SH_MARK_TAGGED);
+}
+
+static void drain_decoded(struct sh_marker *marker)
+{
+    drain(marker, SH_MARK_DECODED);
+}
+
+void sh_mark_drain(struct sh_marker *marker)
+{
+    if (SH_LIKELY(marker->how == SH_MARK_PLAIN))
+        drain(marker, SH_MARK_PLAIN);
+    else if (marker->how == SH_MARK_TAGGED)
+        drain_tagged(marker);
+    else
+        drain_decoded(marker);
 }
 
 void sh_mark_rescan(struct sh_marker *marker, struct sh_span *span)
@@ -234,7 +303,7 @@ void sh_mark_rescan(struct sh_marker *marker, struct sh_span *span)
         uint64_t cells = sh_span_marked(span, w) & sh_span_word(span, w, SH_CELL_LIVE);
         for (; cells; cells &= cells - 1) {
             uintptr_t start = sh_span_cell(span, w * 64 + sh_ctz64(cells));
-            scan_words(marker, start, start + span->cell_size);
+            scan(marker, start, start + span->cell_size);
             sh_mark_drain(marker);
         }
     }
@@ -249,6 +318,10 @@ void sh_marker_finish(struct sh_marker *marker)
 void sh_marker_init(struct sh_marker *marker, uintptr_t low, uintptr_t high)
 {
     memset(marker, 0, sizeof *marker);
+    if (sh_word_code.decoder)
+        marker->how = SH_MARK_DECODED;
+    else if (sh_word_code.tags)
+        marker->how = SH_MARK_TAGGED;
     sh_marker_bound(marker, low, high);
 }
 

@@ -3,7 +3,7 @@
  * A marker: which cells of collected kinds the roots reach.
  *
  * Conservative: any word that points into a live cell, its interior included, keeps
- * it. What a word leads to lies far apart, so it goes through two queues, in which the
+ * it; heaps/word.h says what else a word may point to. What a word leads to lies far apart, so it goes through two queues, in which the
  * next line that is needed is on its way while others are worked on (Cher, Hosking,
  * Vitek: software prefetching for mark-sweep garbage collection, 2004):
  *
@@ -36,6 +36,14 @@ enum {
     SH_MARK_READY = 64  /* cells on their way; a power of two */
 };
 
+/* How words are read: there is a loop for each, so that plain ones cost what they did
+ * before there were others. */
+enum sh_mark_how {
+    SH_MARK_PLAIN,   /* as they are */
+    SH_MARK_TAGGED,  /* and without their tags */
+    SH_MARK_DECODED, /* and as the decoder says */
+};
+
 struct sh_mark_found {
     _Atomic uint8_t *mark;
     sh_mark_item item;
@@ -50,11 +58,13 @@ struct sh_marker {
     bool watching;                 /* notes what it marks that has its weak bit set */
     bool lost;                     /* there was no memory to note it */
     struct sh_mark_segment *noted; /* starts of such cells */
+    enum sh_mark_how how;
     struct sh_mark_found found[SH_MARK_FOUND];
     sh_mark_item ready[SH_MARK_READY];
 };
 
-/* Begins with empty stacks; no cell lies outside [low, high). */
+/* Begins with empty stacks; no cell lies outside [low, high). Words are read as
+ * sh_word_begin found it set. */
 void sh_marker_init(struct sh_marker *marker, uintptr_t low, uintptr_t high);
 void sh_marker_bound(struct sh_marker *marker, uintptr_t low, uintptr_t high);
 

@@ -4,18 +4,27 @@
 
 #include "heaps/page_map.h"
 #include "heaps/run.h"
+#include "heaps/word.h"
 #include "lib/check.h"
 
 SH_NO_SANITIZE
-static void check_word(uintptr_t cell, uintptr_t word)
+static void check_pointer(uintptr_t cell, uintptr_t address)
 {
-    struct sh_span *span = sh_page_map_lookup(word);
+    struct sh_span *span = sh_page_map_lookup(address);
     if (!span || span->state == SH_SPAN_FREE || !sh_span_collected(span))
         return;
-    uint32_t to = sh_span_cell_of(span, word);
+    uint32_t to = sh_span_cell_of(span, address);
     if (sh_cell_state(span, to) == SH_CELL_LIVE && !sh_cell_marked(span, to))
         sh_fatal("the object at %p is marked, and holds %p, which is not", (void *)cell,
-            (void *)word);
+            (void *)address);
+}
+
+static void check_word(uintptr_t cell, uintptr_t word)
+{
+    uintptr_t pointers[SH_WORD_READINGS];
+    unsigned count = sh_word_read(word, pointers);
+    while (count)
+        check_pointer(cell, pointers[--count]);
 }
 
 SH_NO_SANITIZE

@@ -11,6 +11,7 @@
 #include "heaps/page_map.h"
 #include "heaps/run.h"
 #include "heaps/sweep.h"
+#include "heaps/word.h"
 #include "lib/options.h"
 #include "threads/gang.h"
 #include "threads/static_roots.h"
@@ -113,12 +114,20 @@ static bool each_outside_areas(
     return visit(at, end);
 }
 
+static bool is_collected(uintptr_t address)
+{
+    struct sh_span *span = sh_page_map_lookup(address);
+    return span && span->state != SH_SPAN_FREE && sh_span_collected(span);
+}
+
 static bool keep_word(uintptr_t word)
 {
-    struct sh_span *span = sh_page_map_lookup(word);
-    if (!span || span->state == SH_SPAN_FREE || !sh_span_collected(span))
-        return true;
-    return sh_mark_push(&kept, word);
+    uintptr_t pointers[SH_WORD_READINGS];
+    unsigned count = sh_word_read(word, pointers);
+    while (count)
+        if (is_collected(pointers[--count]))
+            return sh_mark_push(&kept, word);
+    return true;
 }
 
 /* Until the map is there nothing is marked: what a word leads to may be freed yet, by
@@ -298,6 +307,7 @@ void sh_mark_begin(void)
     for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
         if (sh_span_collected(span))
             sh_span_prepare(span);
+    sh_word_begin();
     sh_marker_init(&markers[0], 0, 0);
     taking_part = 1;
     mapped = false;

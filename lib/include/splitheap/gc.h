@@ -341,6 +341,32 @@ GC_PUBLIC int gc_remove_roots(void *start, void *end);
  */
 GC_PUBLIC bool gc_set_scan_data_segments(bool on);
 
+/* ---- Ours: words that hide pointers ----------------------------------------------- */
+
+/**
+ * Says which bits of a word may be tags: a word counts as a pointer as it is, and also
+ * without them. Returns what was set before; the default is 0. Tags in the low four bits
+ * need not be said: a pointer into an object holds it, and no object begins or ends
+ * within GC_BYTES_PER_BLOCK bytes. What needs it is tags in the uppermost bits, or of
+ * objects that the program aligns to more. Applies to all that is scanned, roots too,
+ * from the next collection on. Each word that has such a bit is looked up twice.
+ */
+GC_PUBLIC uintptr_t gc_set_pointer_tags(uintptr_t tags);
+
+/** Returns the address that is hidden in a word, not 0, or NULL; it may lie anywhere. */
+typedef void *gc_word_decoder_fn(uintptr_t word);
+
+/**
+ * Has `decoder` asked what is hidden in each word that is scanned, roots too, from the
+ * next collection on, for values that are boxed in NaNs, say. That is beside what the
+ * word is a pointer to by itself. NULL, the default, asks nobody. Returns what was set
+ * before. The decoder is called with all threads stopped, in several threads at once, the
+ * library's own among them, which have little stack; whatever word it is given, it must
+ * answer from that alone, the same each time. Locks of any kind may be held by who was
+ * stopped: it may not allocate, nor lock, wait, or call into this library.
+ */
+GC_PUBLIC gc_word_decoder_fn *gc_set_word_decoder(gc_word_decoder_fn *decoder);
+
 /* ---- Ours: threads ----------------------------------------------------------------- */
 
 /**
