@@ -27,6 +27,7 @@
 #include "heaps/weak_link.h"
 #include "lib/check.h"
 #include "threads/gc_mutex.h"
+#include "threads/named_roots.h"
 #include "threads/registry.h"
 #include "threads/static_roots.h"
 
@@ -34,6 +35,7 @@
 
 static struct {
     struct sh_span *dead; /* wholly dead spans, by `next` */
+    bool locked;          /* the heap's locks are held, from the mark map on */
 } collection;
 
 /* Calls of gc_collect_start that did nothing, inside gc_lock. */
@@ -101,6 +103,10 @@ static void mark_root(void *unused, const void *start, const void *end)
 {
     (void)unused;
     sh_event_roots((uintptr_t)end - (uintptr_t)start);
+    if (collection.locked) {
+        sh_mark_root_now(start, end);
+        return;
+    }
     lock_heap();
     sh_mark_root_now(start, end);
     unlock_heap();
@@ -118,6 +124,7 @@ static void add_root(void *unused, const void *start, const void *end)
 static void mark(void)
 {
     sh_mark_add_explicit();
+    sh_scan_named_roots(mark_root, NULL, sh_mark_first());
     sh_callback_add_queued();
     sh_mark_complete();
     sh_callback_gather();
@@ -205,10 +212,12 @@ void sh_collect_end(void)
     sh_roots_enter();
     sh_scan_static_roots(add_root, NULL);
     lock_heap();
+    collection.locked = true;
     sh_mark_map();
     mark();
     sh_memcheck_scan_end(&collection, sizeof collection);
     end_epoch();
+    collection.locked = false;
     unlock_heap();
     sh_roots_leave();
     /* A callback that collects means it. */

@@ -25,6 +25,7 @@
 #include "heaps/word.h"
 #include "lib/check.h"
 #include "threads/gc_mutex.h"
+#include "threads/named_roots.h"
 #include "threads/registry.h"
 #include "threads/stacks.h"
 #include "threads/static_roots.h"
@@ -310,9 +311,49 @@ SH_PUBLIC int gc_remove_roots(void *start, void *end)
     return error;
 }
 
+SH_PUBLIC int gc_add_root_slot(void **slot)
+{
+    return sh_root_slot_add(slot);
+}
+
+SH_PUBLIC int gc_remove_root_slot(void **slot)
+{
+    return sh_root_slot_remove(slot);
+}
+
+SH_PUBLIC int gc_add_root_callback(gc_root_callback_fn *callback, void *context)
+{
+    return sh_root_callback_add(callback, context);
+}
+
+SH_PUBLIC int gc_remove_root_callback(gc_root_callback_fn *callback, void *context)
+{
+    return sh_root_callback_remove(callback, context);
+}
+
+SH_PUBLIC void gc_mark_pointer(struct gc_marker *marker, const void *pointer)
+{
+    sh_mark_word((struct sh_marker *)marker, (uintptr_t)pointer);
+}
+
+SH_PUBLIC void gc_mark_words(struct gc_marker *marker, void **ptrs, size_t len)
+{
+    sh_mark_range((struct sh_marker *)marker, ptrs, ptrs + len);
+}
+
 SH_PUBLIC bool gc_set_scan_data_segments(bool on)
 {
     return sh_roots_scan_segments(on);
+}
+
+SH_PUBLIC bool gc_set_scan_stacks(bool on)
+{
+    return sh_scan_set_stacks(on);
+}
+
+SH_PUBLIC bool gc_set_scan_malloc(bool on)
+{
+    return sh_mark_set_scan_explicit(on);
 }
 
 SH_PUBLIC uintptr_t gc_set_pointer_tags(uintptr_t tags)

@@ -22,6 +22,7 @@
 #include "heaps/fork.h"
 #include "heaps/huge.h"
 #include "heaps/limit.h"
+#include "heaps/mark_team.h"
 #include "heaps/memcheck.h"
 #include "heaps/misuse.h"
 #include "heaps/pace.h"
@@ -65,7 +66,11 @@ static void thread_ended(struct sh_thread *self)
 static bool holds(uintptr_t address)
 {
     struct sh_span *span = sh_page_map_lookup(address);
-    return span && span->state != SH_SPAN_FREE && span->kind != SH_KIND_LEAF;
+    if (!span || span->state == SH_SPAN_FREE)
+        return false;
+    if (span->kind == SH_KIND_EXPLICIT)
+        return sh_mark_scans_explicit();
+    return span->kind != SH_KIND_LEAF;
 }
 
 /* The threads of our own. */

@@ -187,18 +187,21 @@ SH_INLINE void scan_words(
         look_at_word(marker, *(const volatile uintptr_t *)at, how);
 }
 
+SH_NO_SANITIZE
 static SH_NOINLINE void scan_plain(
     struct sh_marker *marker, uintptr_t start, uintptr_t end)
 {
     scan_words(marker, start, end, SH_MARK_PLAIN);
 }
 
+SH_NO_SANITIZE
 static SH_NOINLINE void scan_tagged(
     struct sh_marker *marker, uintptr_t start, uintptr_t end)
 {
     scan_words(marker, start, end, SH_MARK_TAGGED);
 }
 
+SH_NO_SANITIZE
 static SH_NOINLINE void scan_decoded(
     struct sh_marker *marker, uintptr_t start, uintptr_t end)
 {
@@ -224,6 +227,18 @@ void sh_mark_range(struct sh_marker *marker, const void *start, const void *end)
         scan(marker, from, to);
 }
 
+SH_NO_SANITIZE
+void sh_mark_word(struct sh_marker *marker, uintptr_t word)
+{
+    if (SH_LIKELY(marker->how == SH_MARK_PLAIN))
+        look_at_word(marker, word, SH_MARK_PLAIN);
+    else if (marker->how == SH_MARK_TAGGED)
+        look_at_word(marker, word, SH_MARK_TAGGED);
+    else
+        look_at_word(marker, word, SH_MARK_DECODED);
+}
+
+SH_NO_SANITIZE
 void sh_mark_range_slowly(struct sh_marker *marker, const void *start, const void *end)
 {
     uintptr_t at = sh_round_up((uintptr_t)start, sizeof(uintptr_t));
@@ -256,6 +271,7 @@ static void fill_ready(struct sh_marker *marker)
         get_ready(marker, item);
 }
 
+SH_NO_SANITIZE
 SH_INLINE void drain(struct sh_marker *marker, enum sh_mark_how how)
 {
     for (;;) {
@@ -275,16 +291,19 @@ SH_INLINE void drain(struct sh_marker *marker, enum sh_mark_how how)
     }
 }
 
+SH_NO_SANITIZE
 static void drain_tagged(struct sh_marker *marker)
 {
     drain(marker, SH_MARK_TAGGED);
 }
 
+SH_NO_SANITIZE
 static void drain_decoded(struct sh_marker *marker)
 {
     drain(marker, SH_MARK_DECODED);
 }
 
+SH_NO_SANITIZE
 void sh_mark_drain(struct sh_marker *marker)
 {
     if (SH_LIKELY(marker->how == SH_MARK_PLAIN))

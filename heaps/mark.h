@@ -71,6 +71,9 @@ void sh_marker_bound(struct sh_marker *marker, uintptr_t low, uintptr_t high);
 /* Marks what the words in [start, end) point to, and puts it on the stack. */
 void sh_mark_range(struct sh_marker *marker, const void *start, const void *end);
 
+/* The same of one word, wherever it was. */
+void sh_mark_word(struct sh_marker *marker, uintptr_t word);
+
 /* The same without the bounds and the mark map; what is found is marked on return. */
 void sh_mark_range_slowly(struct sh_marker *marker, const void *start, const void *end);
 

@@ -19,6 +19,7 @@ static void check_pointer(uintptr_t cell, uintptr_t address)
             (void *)address);
 }
 
+SH_NO_SANITIZE
 static void check_word(uintptr_t cell, uintptr_t word)
 {
     uintptr_t pointers[SH_WORD_READINGS];

@@ -26,6 +26,8 @@ static struct sh_mark_segment *kept;    /* words that are roots, until there is 
 static bool mapped;                     /* the mark map holds */
 static _Atomic unsigned markers_wanted; /* 0: as many as processors */
 static _Atomic bool markers_set;        /* by the program: the option is not asked */
+static _Atomic bool explicit_off;       /* malloc'd memory is no root from now on, */
+static bool explicit_left_out;          /* nor in this collection */
 
 void sh_mark_init(void)
 {
@@ -158,6 +160,11 @@ static bool mark_range_now(uintptr_t start, uintptr_t end)
     return true;
 }
 
+struct gc_marker *sh_mark_first(void)
+{
+    return (struct gc_marker *)&markers[0];
+}
+
 void sh_mark_root_now(const void *start, const void *end)
 {
     struct root root = {(uintptr_t)start, (uintptr_t)end, NULL};
@@ -170,9 +177,20 @@ bool sh_mark_add_root(const void *start, const void *end)
     return each_outside_areas(&root, sh_mark_pool_add_range);
 }
 
+bool sh_mark_set_scan_explicit(bool on)
+{
+    return !sh_exchange_seq_cst(&explicit_off, !on);
+}
+
+bool sh_mark_scans_explicit(void)
+{
+    return !explicit_left_out;
+}
+
 void sh_mark_add_explicit(void)
 {
-    sh_mark_pool_add_spans(sh_span_first());
+    if (!explicit_left_out)
+        sh_mark_pool_add_spans(sh_span_first());
 }
 
 /* By any marker. Large objects are scanned in pieces; in pinned ones users' areas lie. */
@@ -308,6 +326,7 @@ void sh_mark_begin(void)
         if (sh_span_collected(span))
             sh_span_prepare(span);
     sh_word_begin();
+    explicit_left_out = sh_load_relaxed(&explicit_off);
     sh_marker_init(&markers[0], 0, 0);
     taking_part = 1;
     mapped = false;

@@ -37,8 +37,15 @@ bool sh_mark_add_root(const void *start, const void *end);
 /* The same at once, for words that do not stay. */
 void sh_mark_root_now(const void *start, const void *end);
 
-/* All malloc'd memory is a root. */
+/* All malloc'd memory is a root, unless the program had it left out. */
 void sh_mark_add_explicit(void);
+
+/* Whether it is, in this collection, and from the next one on; returns what was set. */
+bool sh_mark_scans_explicit(void);
+bool sh_mark_set_scan_explicit(bool on);
+
+/* The collector's marker, once there is the mark map, for callbacks to report to. */
+struct gc_marker *sh_mark_first(void);
 
 void sh_mark_map(void);
 void sh_mark_complete(void);

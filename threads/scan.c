@@ -23,6 +23,9 @@
  * stack is mapped is read from the kernel when first needed; a stack's size, where
  * pthread_create was ours, mostly spares that.
  *
+ * A program may have all of that left out (sh_scan_set_stacks). What it announced as
+ * stacks is then scanned as far as is known of those that nobody runs on.
+ *
  * Not instrumented: stacks are full of what the address sanitizer forbids to read.
  *
  * Locks: the registry's is held, the world stopped; the collector's own roots are
@@ -127,10 +130,19 @@ SH_NO_SANITIZE static void scan_thread(
     }
 }
 
+static _Atomic bool stacks_off;
+
+bool sh_scan_set_stacks(bool on)
+{
+    return !sh_exchange_seq_cst(&stacks_off, !on);
+}
+
 void sh_scan_stopped_threads(sh_range_fn *visit_range, void *context)
 {
     struct scan scan = {visit_range, context};
     sh_assert_held(&sh_registry_lock);
+    if (sh_load_relaxed(&stacks_off))
+        return;
     for (struct sh_thread *t = sh_registry_first(); t; t = t->next) {
         if (t != sh_tls.self && sh_load_relaxed(&t->state) != SH_THREAD_GONE)
             scan_thread(t, &scan);
@@ -175,6 +187,8 @@ SH_NO_SANITIZE static SH_NOINLINE void scan_stranger(const struct scan *scan)
 SH_NO_SANITIZE void sh_scan_self(sh_range_fn *visit_range, void *context)
 {
     struct scan scan = {visit_range, context};
+    if (sh_load_relaxed(&stacks_off))
+        return;
     if (sh_tls.self)
         spill_and_scan(sh_tls.self, &scan);
     else

@@ -6,6 +6,7 @@
 #ifndef SH_THREADS_STOP_H
 #define SH_THREADS_STOP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "threads/thread.h"
@@ -79,6 +80,9 @@ void sh_scan_stopped_threads(sh_range_fn *visit, void *context);
 
 /* The same of the calling thread, whose registers it spills first. */
 void sh_scan_self(sh_range_fn *visit, void *context);
+
+/* Whether these two have anything to say; returns what was set before. */
+bool sh_scan_set_stacks(bool on);
 
 /*
  * gc_blocking_begin and _end; nothing in a thread that is not registered. `frame` is

@@ -336,10 +336,62 @@ GC_PUBLIC int gc_add_roots(void *start, void *end);
 GC_PUBLIC int gc_remove_roots(void *start, void *end);
 
 /**
+ * Makes the word at `slot` a root until gc_remove_root_slot, which has to come as often as
+ * this did. 0, or EINVAL for NULL or a misaligned one, ENOMEM. There may be very many, in
+ * any order; the word must stay readable.
+ */
+GC_PUBLIC int gc_add_root_slot(void **slot);
+
+/** 0, or ENOENT where the slot was not added. */
+GC_PUBLIC int gc_remove_root_slot(void **slot);
+
+/** A thread that marks, as callbacks know it. */
+struct gc_marker;
+
+/**
+ * In a callback that was given `marker`, and in its thread: the object that `pointer`
+ * points into is reached. NULL, and what points to no object, is ignored.
+ */
+GC_PUBLIC void gc_mark_pointer(struct gc_marker *marker, const void *pointer);
+
+/** The same of the `len` words at `ptrs`. */
+GC_PUBLIC void gc_mark_words(struct gc_marker *marker, void **ptrs, size_t len);
+
+/** Says what is a root, by gc_mark_pointer and gc_mark_words, or by gc_collect_root. */
+typedef void gc_root_callback_fn(void *context, struct gc_marker *marker);
+
+/**
+ * Has `callback` called once in each collection, in the thread that collects, until
+ * gc_remove_root_callback with the same arguments. It is called with the other threads
+ * stopped, whatever locks they hold: it may not allocate, nor lock, wait, or call
+ * anything else of this library. 0, or EINVAL for NULL, ENOMEM.
+ */
+GC_PUBLIC int gc_add_root_callback(gc_root_callback_fn *callback, void *context);
+
+/** 0, or ENOENT where it was not added. Once this returns it is not called any more. */
+GC_PUBLIC int gc_remove_root_callback(gc_root_callback_fn *callback, void *context);
+
+/**
  * Whether the writable segments of the program and its libraries are roots (the
  * default). Returns what was set before.
  */
 GC_PUBLIC bool gc_set_scan_data_segments(bool on);
+
+/**
+ * Whether threads' stacks, registers and thread-local storage are roots (the default).
+ * Stacks that were announced are, either way. Without them the program itself has to see
+ * to it that a root leads to each object that is in use when a collection begins, in
+ * any thread: to what gc_realloc is given, too. Returns what was set before.
+ */
+GC_PUBLIC bool gc_set_scan_stacks(bool on);
+
+/**
+ * Whether malloc'd memory is a root (the default). Where it is not, what C and C++
+ * libraries keep there holds nothing, nor does thread-local storage of objects that came
+ * by dlopen, nor the argument of a thread that is about to start. Returns what was set
+ * before; from the next collection on.
+ */
+GC_PUBLIC bool gc_set_scan_malloc(bool on);
 
 /* ---- Ours: words that hide pointers ----------------------------------------------- */
 
