@@ -58,4 +58,18 @@ SH_INLINE void sh_cpu_pause(void)
 #define SH_TSAN 0
 #endif
 
+/*
+ * Say to the thread sanitizer what the atomic operation at `p` says anyhow. Those of a
+ * signal's handler are ignored where the signal interrupted pthread_create; these are not.
+ */
+#if SH_TSAN
+void __tsan_acquire(void *p);
+void __tsan_release(void *p);
+#define SH_TSAN_ACQUIRE(p) __tsan_acquire((void *)(p))
+#define SH_TSAN_RELEASE(p) __tsan_release((void *)(p))
+#else
+#define SH_TSAN_ACQUIRE(p) ((void)0)
+#define SH_TSAN_RELEASE(p) ((void)0)
+#endif
+
 #endif /* SH_LIB_COMPILER_H */

@@ -82,8 +82,6 @@ __asm__(".pushsection .text\n"
         ".size sh_os_signal_return, .-sh_os_signal_return\n"
         ".popsection\n");
 
-void __tsan_acquire(void *address);
-
 static struct sh_range runtime;
 
 static int install(int signal, sh_os_handler *handler)

@@ -3,7 +3,7 @@
  * threads/stop.h: threads in every state stop, stand still, and go on.
  *
  * Each worker steps a counter of its own wherever the protocol lets it run. While the
- * world is stopped no counter may change.
+ * world is stopped no counter may change, and the stopper may change what is theirs.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -27,6 +27,7 @@
 
 struct worker {
     _Atomic uint64_t steps;
+    uint64_t children; /* plain: stopping alone keeps its readers in order */
     _Atomic bool critical;
     pthread_t thread;
 } SH_ALIGNED(SH_CACHE_LINE);
@@ -169,9 +170,12 @@ static void *live_briefly(void *arg)
 
 static void *have_children(void *arg)
 {
+    struct worker *worker = arg;
     sh_thread_enter();
-    while (!sh_load_relaxed(&over))
+    while (!sh_load_relaxed(&over)) {
+        worker->children++;
         join(start(live_briefly, arg));
+    }
     return NULL;
 }
 
@@ -235,8 +239,10 @@ static void check_stillness(int count, unsigned us)
     for (int i = 0; i < count; i++)
         before[i] = sh_load_relaxed(&workers[i].steps);
     sleep_us(us);
-    for (int i = 0; i < count; i++)
+    for (int i = 0; i < count; i++) {
         assert_int_equal(sh_load_relaxed(&workers[i].steps), before[i]);
+        workers[i].children++;
+    }
 }
 
 static void stop_and_check(int count, int times, unsigned us, bool critical_is_ours)

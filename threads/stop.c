@@ -81,7 +81,9 @@
  * and is not parked there, for it may hold the runtime's locks, which the collector
  * needs. It is asked again until it is found outside (see lib/os_linux_signal.c). Up to
  * that question the handler is not instrumented; the rest is, so that the sanitizer
- * sees the order that stopping makes.
+ * sees the order that stopping makes. In the C library's pthread_create, called by the
+ * runtime, it is parked, but the runtime overlooks atomic operations there, so the order
+ * is said once more (SH_TSAN_RELEASE and _ACQUIRE).
  *
  * Locks: SH_RANK_REGISTRY, held from stop to resume.
  */
@@ -109,6 +111,7 @@ static _Atomic bool in_use;
 static void answer(void)
 {
     /* Pairs with the acquire in await_answers. */
+    SH_TSAN_RELEASE(&sh_stop_pending);
     if (sh_sub_seq_cst(&sh_stop_pending, 1) == 1)
         sh_os_park_wake(&sh_stop_pending);
 }
@@ -119,9 +122,10 @@ static void wait_while(struct sh_thread *self, uint32_t state)
         uint32_t seen = sh_load_acquire(&sh_stop_generation);
         /* Pairs with the release in let_go. */
         if (sh_load_acquire(&self->state) != state)
-            return;
+            break;
         sh_os_park_wait(&sh_stop_generation, seen);
     }
+    SH_TSAN_ACQUIRE(&self->state);
 }
 
 static void publish(struct sh_thread *self, uintptr_t sp, struct sh_range alt)
