@@ -4,8 +4,8 @@
  * before its start routine runs, so that what it is given is a root from its first
  * instruction on.
  *
- * Until then the argument is held by the start record, which is malloc'd and so scanned.
- * The new thread frees it once the argument is on its own, registered stack.
+ * Until then the argument is held by the start record, a root of its own: malloc may be
+ * another's. The new thread frees it once the argument is on its own, registered stack.
  *
  * In a fully static program the C library's pthread_create is an archive member that
  * nothing would ask for, ours being there; timer_create is a public function that asks
@@ -16,14 +16,15 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <threads.h>
 #include <time.h>
 
 #include "lib/check.h"
 #include "lib/compiler.h"
+#include "lib/meta.h"
 #include "lib/os_thread.h"
 #include "threads/registry.h"
+#include "threads/static_roots.h"
 
 #ifndef SH_INTERPOSE
 #define SH_INTERPOSE 1
@@ -38,6 +39,29 @@ struct start {
     size_t stack_size;
 };
 
+static struct start *hold(struct start what)
+{
+    sh_critical_enter();
+    struct start *start = sh_meta_alloc(sizeof *start);
+    if (start) {
+        *start = what;
+        if (sh_roots_add(&start->arg, &start->arg + 1) != 0) {
+            sh_meta_free(start, sizeof *start);
+            start = NULL;
+        }
+    }
+    sh_critical_leave();
+    return start;
+}
+
+static void let_go(struct start *start)
+{
+    sh_critical_enter();
+    sh_roots_remove(&start->arg, &start->arg + 1);
+    sh_meta_free(start, sizeof *start);
+    sh_critical_leave();
+}
+
 /* Cancellation, pthread_exit and exceptions unwind through here: it holds nothing. */
 static void *run(void *record)
 {
@@ -45,7 +69,7 @@ static void *run(void *record)
     struct sh_thread *self = sh_thread_enter();
     if (self)
         self->stack_size = start.stack_size;
-    free(record);
+    let_go(record);
     if (start.routine)
         return start.routine(start.arg);
     return (void *)(intptr_t)start.c11_routine(start.arg);
@@ -62,14 +86,13 @@ static sh_os_create_fn *behind_ours(void)
 static int create(pthread_t *thread, const pthread_attr_t *attr, struct start what)
 {
     sh_os_create_fn *behind = behind_ours();
-    struct start *start = malloc(sizeof *start);
+    what.stack_size = sh_os_stack_size(attr);
+    struct start *start = hold(what);
     if (!start)
         return EAGAIN;
-    *start = what;
-    start->stack_size = sh_os_stack_size(attr);
     int error = behind(thread, attr, run, start);
     if (error)
-        free(start);
+        let_go(start);
     return error;
 }
 

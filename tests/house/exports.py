@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: MIT
 """The libraries show exactly the listed names.
 
-    exports.py ROOT LIBRARY.so LIBRARY.a
+    exports.py ROOT LIBRARY.so LIBRARY.a LIBRARY-malloc.a
 
 splitheap.map must list what the installed headers declare and the names replaced below; the shared
-library must export what the map lists; the archive's other global names must begin
-with sh_, since they share the name space of the program.
+library must export what the map lists. The archives' other global names must begin with
+sh_, since they share the name space of the program; the first has nothing of malloc's, and
+no object of it defines two functions that a program may define itself.
 """
 import pathlib
 import re
@@ -28,6 +29,9 @@ CXX = [f"_Zn{k}m{s}" for k in "wa" for s in ("", NOTHROW, ALIGNED, ALIGNED + NOT
 ]
 THREADS = """pthread_create thrd_create pthread_sigmask sigprocmask sigsuspend sigwait
     sigwaitinfo sigtimedwait signalfd sigaction signal""".split()
+OF_MALLOC = {*MALLOC, *NUMBERS, *LIBC, *CXX}
+HOOKS = """gc_collect gc_finalise gc_get_max_new_split gc_weakref_about_to_be_freed
+    gc_weakref_sweep""".split()
 REPLACED = {*MALLOC, *NUMBERS, *LIBC, *CXX, *THREADS}
 
 
@@ -58,6 +62,16 @@ def defined(*nm):
     return {words[0].split("@")[0] for words in lines if len(words) >= 2}
 
 
+def members_defining(archive, hooks):
+    """The hooks that share an object with another public function, with that."""
+    objects = run("nm", "-g", "--defined-only", "--format=posix", archive).split("]:\n")
+    for text in objects[1:]:
+        names = [line.split()[0] for line in text.splitlines() if len(line.split()) >= 2]
+        names = [n for n in names if not n.startswith("sh_") and ".o]" not in n]
+        if len(names) > 1 and set(names) & set(hooks):
+            yield names
+
+
 def differ(what, one, other):
     for name in sorted(one - other):
         print(f"{what}: {name} is missing in the second")
@@ -67,7 +81,7 @@ def differ(what, one, other):
 
 
 def main():
-    root, shared, static = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    root, (shared, static, with_malloc) = pathlib.Path(sys.argv[1]), sys.argv[2:]
     names = mapped(root / "splitheap.map")
     headers = root / "lib/include/splitheap"
     ours = set().union(*(declared(header) for header in headers.glob("*.h")))
@@ -79,9 +93,16 @@ def main():
     )
     # sys/sdt.h's own: weak, hidden, one for all probes of a program.
     names_of_headers = {"_.stapsdt.base"}
-    hidden = defined("-g", "--defined-only", "--format=posix", static) - names - names_of_headers
-    for name in sorted(n for n in hidden if not n.startswith("sh_") and ".o]" not in n):
-        print(f"the static library: {name} does not begin with sh_")
+    for archive in static, with_malloc:
+        inside = defined("-g", "--defined-only", "--format=posix", archive)
+        for name in sorted(inside - names - names_of_headers):
+            if not name.startswith("sh_") and ".o]" not in name:
+                print(f"{archive}: {name} does not begin with sh_")
+                bad = True
+        wanted = names if archive == with_malloc else names - OF_MALLOC
+        bad |= differ(f"splitheap.map, {archive}", wanted, inside & names)
+    for members in members_defining(static, HOOKS):
+        print(f"the static library: {' and '.join(members)} are defined by one object")
         bad = True
     dynamic = run("readelf", "-dW", shared)
     for sign, why in (
