@@ -1,0 +1,15 @@
+; Strings of all lengths are built, taken apart and compared.
+(define (repeat text n) (if (= n 0) "" (string text (repeat text (- n 1)))))
+(print (repeat "ab" 10))
+(define (digits n) (if (< n 10) (string n) (string (digits (quotient n 10)) (remainder n 10))))
+(print (digits 1234567890))
+(define long (let loop ((i 0) (text "")) (if (= i 1500) text (loop (+ i 1) (string text "x")))))
+(print (string-length long))
+(define (reverse-text text)
+  (let loop ((i 0) (made ""))
+    (if (= i (string-length text)) made
+        (loop (+ i 1) (string (substring text i (+ i 1)) made)))))
+(print (reverse-text "splitheap"))
+(print (string-find "a needle in hay" "needle") (string-find "hay" "needle"))
+(print (eq? (string->symbol "abc") 'abc) (equal? (string "a" "bc") "abc"))
+(print (try (lambda () (substring "abc" 2 9)) (lambda (text) text)))
