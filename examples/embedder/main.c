@@ -143,6 +143,8 @@ static void *run(void *arg)
 static void make_precise(void)
 {
     gc_set_scan_data_segments(false);
+    gc_set_scan_stacks(false);
+    gc_set_scan_malloc(false);
 }
 
 static void make_heap(void)
@@ -162,27 +164,27 @@ static void make_heap(void)
     gc_add(middle, memory + options.fixed);
 }
 
-static size_t size_option(const char *text)
+static size_t size_option(const char *text, size_t least)
 {
     char *end;
     unsigned long long n = strtoull(text ? text : "", &end, 10);
-    if (!text || end == text || *end || n < 65536) {
-        fprintf(stderr, "lisp: a size of 65536 bytes or more is wanted\n");
+    if (!text || end == text || *end || n < least) {
+        fprintf(stderr, "lisp: a size of %zu bytes or more is wanted\n", least);
         exit(2);
     }
-    return (size_t)n & ~(size_t)8191;
+    return (size_t)n;
 }
 
 static void read_options(char **argv)
 {
     for (argv++; *argv && strncmp(*argv, "--", 2) == 0; argv++) {
         if (strcmp(*argv, "--heap") == 0) {
-            options.fixed = size_option(*++argv);
+            options.fixed = size_option(*++argv, 65536) & ~(size_t)8191;
         } else if (strcmp(*argv, "--auto") == 0) {
             options.fixed = 0;
-            options.most = size_option(*++argv);
+            options.most = size_option(*++argv, 65536);
         } else if (strcmp(*argv, "--threshold") == 0) {
-            options.threshold = size_option(*++argv);
+            options.threshold = size_option(*++argv, 1);
         } else if (strcmp(*argv, "--no-auto-collect") == 0) {
             options.no_auto_collect = true;
         } else {

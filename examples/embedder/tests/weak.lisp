@@ -1,5 +1,4 @@
-; Entries of weak tables go with their keys, and the tables with theirs. (A key or two
-; may still be seen somewhere; the program has no say in what a register holds.)
+; Entries of weak tables go with their keys, and the tables with theirs.
 (define table (make-weak-table))
 (define other (make-weak-table))
 (define kept (map (lambda (i) (list i)) (range 0 50)))
@@ -11,15 +10,15 @@
 (print (or (= before 450) (> (lookup 'freed-keys (gc-counts)) 0)))
 (gc)
 (define (left) (- (table-count table) 50))
-(print (< (left) 5) (< (- (table-count other) 50) 5))
+(print (left) " " (- (table-count other) 50))
 (print (fold (lambda (good k) (if (= (car k) (table-ref table k)) (+ good 1) good)) 0 kept))
-(print (> (lookup 'freed-keys (gc-counts)) 780))
+(print (lookup 'freed-keys (gc-counts)))
 (print (> (lookup 'weak-sweeps (gc-counts)) 0))
 (fill 400)
 (set! kept (list (car kept)))
 (gc)
 (gc)
-(print (< (table-count table) 6) (table-ref table (car kept)))
+(print (table-count table) " " (table-ref table (car kept)))
 ; Tables that die while their keys live, and the other way round.
 (define (many n) (times n (lambda (i) (let ((w (make-weak-table))) (table-set! w kept w)))))
 (many 50)

@@ -388,8 +388,7 @@ GC_PUBLIC bool gc_set_scan_stacks(bool on);
 /**
  * Whether malloc'd memory is a root (the default). Where it is not, what C and C++
  * libraries keep there holds nothing, nor does thread-local storage of objects that came
- * by dlopen, nor the argument of a thread that is about to start. Returns what was set
- * before; from the next collection on.
+ * by dlopen. Returns what was set before; from the next collection on.
  */
 GC_PUBLIC bool gc_set_scan_malloc(bool on);
 
