@@ -9,20 +9,19 @@
 #include "heaps/tables.h"
 #include "heaps/word.h"
 
-#define ITEM_LEAF ((sh_mark_item)1 << 63)
 #define ITEM_GRANULES ((sh_mark_item)0xfff)
 #define FETCHED 256 /* bytes of a cell; the processor sees where it goes on */
 
 /* ---- Items ---- */
 
-SH_INLINE sh_mark_item item_of(uintptr_t start, uint32_t granules, bool leaf)
+SH_INLINE sh_mark_item item_of(uintptr_t start, uint32_t granules)
 {
-    return (sh_mark_item)start << 8 | granules | (leaf ? ITEM_LEAF : 0);
+    return (sh_mark_item)start << 8 | granules;
 }
 
 SH_INLINE uintptr_t item_start(sh_mark_item item)
 {
-    return (item & ~ITEM_LEAF) >> 12 << 4;
+    return item >> 12 << 4;
 }
 
 SH_INLINE size_t item_bytes(sh_mark_item item)
@@ -101,29 +100,33 @@ static SH_NOINLINE void note(struct sh_marker *marker, uintptr_t start)
         marker->lost = true;
 }
 
-/* Marks what was found, unless it is marked: what is not live has its mark already. */
-SH_INLINE void settle(struct sh_marker *marker, struct sh_mark_found found)
+/* Marks what was found; true: it has to be scanned. What is not live has its mark, and
+ * so has what was found before. */
+SH_INLINE bool take(struct sh_marker *marker, struct sh_mark_found found)
 {
     if (sh_load_relaxed(found.mark))
-        return;
+        return false;
     sh_store_relaxed(found.mark, (uint8_t)1);
     if (SH_UNLIKELY(marker->watching))
-        note(marker, item_start(found.item));
-    if (SH_UNLIKELY(!(found.item & ITEM_GRANULES)))
-        push_large(marker, item_start(found.item), found.item & ITEM_LEAF);
-    else if (!(found.item & ITEM_LEAF))
-        push(marker, found.item);
+        note(marker, found.start);
+    if (SH_UNLIKELY(!found.granules))
+        push_large(marker, found.start, found.leaf);
+    return found.granules && !found.leaf;
+}
+
+SH_INLINE void settle(struct sh_marker *marker, struct sh_mark_found found)
+{
+    if (take(marker, found))
+        push(marker, item_of(found.start, found.granules));
 }
 
 /* Puts the cell among those found, and settles the one that has been there longest. */
-SH_INLINE void find(struct sh_marker *marker, _Atomic uint8_t *mark, sh_mark_item item)
+SH_INLINE void find(struct sh_marker *marker, struct sh_mark_found found)
 {
-    __builtin_prefetch((const void *)(uintptr_t)mark);
+    __builtin_prefetch((const void *)(uintptr_t)found.mark);
     if (marker->found_to - marker->found_from == SH_MARK_FOUND)
         settle(marker, marker->found[marker->found_from++ % SH_MARK_FOUND]);
-    struct sh_mark_found *found = &marker->found[marker->found_to++ % SH_MARK_FOUND];
-    found->mark = mark;
-    found->item = item;
+    marker->found[marker->found_to++ % SH_MARK_FOUND] = found;
 }
 
 static void settle_found(struct sh_marker *marker)
@@ -141,9 +144,10 @@ static SH_NOINLINE void find_slowly(struct sh_marker *marker, uintptr_t address)
         return;
     uint32_t cell = sh_span_cell_of(span, address);
     size_t granules = span->state == SH_SPAN_SMALL ? span->cell_size / SH_GRANULE : 0;
-    find(marker, &span->marks[cell],
-        item_of(
-            sh_span_cell(span, cell), (uint32_t)granules, span->kind == SH_KIND_LEAF));
+    find(marker, (struct sh_mark_found){.mark = &span->marks[cell],
+                     .start = sh_span_cell(span, cell),
+                     .granules = (uint32_t)granules,
+                     .leaf = span->kind == SH_KIND_LEAF});
 }
 
 SH_NO_SANITIZE
@@ -160,9 +164,16 @@ SH_INLINE void look_at(struct sh_marker *marker, uintptr_t address)
         return;
     bool exact;
     uint32_t cell = sh_divide(address - slot->base, slot->reciprocal, &exact);
-    uintptr_t start = slot->base + (uintptr_t)cell * slot->granules * SH_GRANULE;
-    find(marker, &slot->marks[cell],
-        item_of(start, slot->granules, slot->how == SH_SLOT_LEAF));
+    /* Most are starts; as a branch, for the processor to go on before it has divided. */
+    uintptr_t start = address;
+    if (SH_UNLIKELY(!exact)) {
+        start = slot->base + (uintptr_t)cell * slot->granules * SH_GRANULE;
+        SH_BARRIER();
+    }
+    find(marker, (struct sh_mark_found){.mark = &slot->marks[cell],
+                     .start = start,
+                     .granules = slot->granules,
+                     .leaf = slot->how == SH_SLOT_LEAF});
 }
 
 /* As sh_word_read says, which is written for few words. */
@@ -253,22 +264,53 @@ void sh_mark_range_slowly(struct sh_marker *marker, const void *start, const voi
 
 /* ---- Draining ---- */
 
-SH_INLINE void get_ready(struct sh_marker *marker, sh_mark_item item)
+SH_INLINE void fetch(uintptr_t start, size_t bytes)
 {
-    uintptr_t start = item_start(item);
-    uintptr_t last = start + sh_min(item_bytes(item), FETCHED) - 1;
+    uintptr_t last = start + bytes - 1;
     __builtin_prefetch((const void *)start);
-    for (uintptr_t at = start + SH_CACHE_LINE; at < last; at += SH_CACHE_LINE)
-        __builtin_prefetch((const void *)at);
+    if (SH_UNLIKELY(bytes > SH_CACHE_LINE))
+        for (uintptr_t at = start + SH_CACHE_LINE; at < last; at += SH_CACHE_LINE)
+            __builtin_prefetch((const void *)at);
     __builtin_prefetch((const void *)last);
-    marker->ready[marker->ready_to++ % SH_MARK_READY] = item;
 }
 
 static void fill_ready(struct sh_marker *marker)
 {
     sh_mark_item item;
-    while (marker->ready_to - marker->ready_from < SH_MARK_READY && pop(marker, &item))
-        get_ready(marker, item);
+    while (
+        marker->ready_to - marker->ready_from < SH_MARK_READY && pop(marker, &item)) {
+        fetch(item_start(item), sh_min(item_bytes(item), FETCHED));
+        marker->ready[marker->ready_to++ % SH_MARK_READY] = item;
+    }
+}
+
+/* Half of what is ready, or all: the other half goes on being fetched. */
+SH_NO_SANITIZE
+SH_INLINE void scan_ready(struct sh_marker *marker, enum sh_mark_how how)
+{
+    unsigned until = marker->ready_to;
+    if (until - marker->ready_from > SH_MARK_READY / 2)
+        until = marker->ready_from + SH_MARK_READY / 2;
+    while (marker->ready_from != until) {
+        sh_mark_item item = marker->ready[marker->ready_from++ % SH_MARK_READY];
+        uintptr_t start = item_start(item);
+        scan_words(marker, start, start + item_bytes(item), how);
+    }
+}
+
+/*
+ * While nothing waits but the one cell found last, as along a list, it is scanned at once:
+ * through found, stack and ready it would be stored and loaded three times, and only
+ * then is the next one known.
+ */
+static void follow_chain(struct sh_marker *marker)
+{
+    while (marker->found_to - marker->found_from == 1) {
+        struct sh_mark_found found =
+            marker->found[marker->found_from++ % SH_MARK_FOUND];
+        if (take(marker, found))
+            scan(marker, found.start, found.start + found.granules * SH_GRANULE);
+    }
 }
 
 SH_NO_SANITIZE
@@ -277,17 +319,15 @@ SH_INLINE void drain(struct sh_marker *marker, enum sh_mark_how how)
     for (;;) {
         if (SH_UNLIKELY(sh_load_relaxed(&sh_mark_wanted)))
             share(marker);
-        if (marker->ready_to - marker->ready_from <= SH_MARK_READY / 2)
-            fill_ready(marker);
-        if (SH_UNLIKELY(marker->ready_from == marker->ready_to)) {
-            settle_found(marker);
-            if (is_empty(marker))
-                return;
+        fill_ready(marker);
+        if (SH_LIKELY(marker->ready_from != marker->ready_to)) {
+            scan_ready(marker, how);
             continue;
         }
-        sh_mark_item item = marker->ready[marker->ready_from++ % SH_MARK_READY];
-        uintptr_t start = item_start(item);
-        scan_words(marker, start, start + item_bytes(item), how);
+        follow_chain(marker);
+        settle_found(marker);
+        if (is_empty(marker))
+            return;
     }
 }
 

@@ -46,7 +46,9 @@ enum sh_mark_how {
 
 struct sh_mark_found {
     _Atomic uint8_t *mark;
-    sh_mark_item item;
+    uintptr_t start;
+    uint32_t granules; /* of the cell; 0: a large object */
+    bool leaf;
 };
 
 struct sh_marker {
