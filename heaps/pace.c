@@ -15,6 +15,13 @@
  * could be marked meanwhile. */
 #define BALANCE_BYTES ((size_t)48 << 20)
 
+/* In which what the heap stood higher is forgotten, but for 1/e. */
+#define LATELY_NS 10e9
+
+/* Of the time, in a heap with a limit: collecting is one part in so many, if there is
+ * room. */
+#define LIMITED_TIMES 16
+
 static _Atomic size_t taken;     /* since the last collection */
 static _Atomic size_t trigger;   /* by what survived it */
 static _Atomic size_t threshold; /* the program's; 0: none */
@@ -117,19 +124,36 @@ static double smoothed(double before, size_t bytes, uint64_t ns)
     return before > 0 ? (before + now) / 2 : now;
 }
 
+/* What collections so far have told. The collector's. */
+static struct {
+    double allocation, marking; /* bytes a second */
+    uint64_t ended;             /* when the last one did */
+    size_t survived;            /* of the last one */
+    size_t height;              /* how high the heap stood lately */
+} past;
+
+static void learn(const struct gc_collection *collection)
+{
+    size_t height = past.survived + collection->allocated_bytes;
+    uint64_t since = collection->began - past.ended;
+    if (past.ended)
+        past.allocation = smoothed(past.allocation, collection->allocated_bytes, since);
+    past.marking = smoothed(past.marking,
+        collection->marked_bytes + collection->root_bytes, collection->mark_ns);
+    past.ended = collection->began + collection->stop_ns + collection->mark_ns;
+    past.survived = collection->marked_bytes;
+    /* What it is above what lives now goes with time. */
+    size_t above = past.height - sh_min(past.height, past.survived);
+    above = (size_t)((double)above * LATELY_NS / (LATELY_NS + (double)since));
+    past.height = sh_max(height, past.survived + above);
+}
+
 /* How much faster the program allocates than the collector marks; within bounds, for
  * either may have been kept from running. */
-static double allocation_to_marking(const struct gc_collection *collection)
+static double allocation_to_marking(void)
 {
-    static double allocation, marking; /* the collector's */
-    static uint64_t last;              /* when the last one ended */
-    size_t marked = collection->marked_bytes + collection->root_bytes;
-    if (last)
-        allocation =
-            smoothed(allocation, collection->allocated_bytes, collection->began - last);
-    marking = smoothed(marking, marked, collection->mark_ns);
-    last = collection->began + collection->stop_ns + collection->mark_ns;
-    double ratio = allocation > 0 && marking > 0 ? allocation / marking : 1;
+    double ratio =
+        past.allocation > 0 && past.marking > 0 ? past.allocation / past.marking : 1;
     return ratio < 1.0 / 16 ? 1.0 / 16 : ratio > 4 ? 4 : ratio;
 }
 
@@ -137,8 +161,24 @@ static double allocation_to_marking(const struct gc_collection *collection)
 static size_t balanced(const struct gc_collection *collection)
 {
     size_t cost = collection->marked_bytes + collection->root_bytes;
-    double scale = (double)BALANCE_BYTES * allocation_to_marking(collection);
+    double scale = (double)BALANCE_BYTES * allocation_to_marking();
     return sh_max(square_root(cost) * square_root((size_t)scale), cost / 3);
+}
+
+/* The heap may go up to where it stood lately, which costs no memory that was not had;
+ * but by no more than twice its share. */
+static size_t lately(const struct gc_collection *collection, size_t share)
+{
+    size_t above = past.height - sh_min(past.height, collection->marked_bytes);
+    return sh_min(above, 2 * share);
+}
+
+/* Until it is handed out, the program runs so many times longer than it was stopped. */
+static size_t worth_the_pause(const struct gc_collection *collection)
+{
+    double seconds = (double)(collection->stop_ns + collection->mark_ns) / 1e9;
+    double bytes = past.allocation * seconds * LIMITED_TIMES;
+    return bytes < (double)(SIZE_MAX / 2) ? (size_t)bytes : SIZE_MAX / 2;
 }
 
 /* Each thread's cache may keep something to itself. */
@@ -147,16 +187,21 @@ static size_t floor_of(const struct gc_collection *collection)
     return sh_options.pace_floor + collection->threads * (TELL_BYTES / 4);
 }
 
-static size_t budget(const struct gc_collection *collection)
+static size_t budget(const struct gc_collection *collection, size_t room)
 {
-    if (sh_options.pace == SH_PACE_BALANCE)
-        return percent_of(balanced(collection));
-    return percent_of(collection->marked_bytes + collection->root_bytes);
+    if (sh_options.pace != SH_PACE_BALANCE)
+        return percent_of(collection->marked_bytes + collection->root_bytes);
+    size_t bytes = percent_of(balanced(collection));
+    bytes = sh_max(bytes, lately(collection, bytes));
+    if (room != SIZE_MAX)
+        bytes = sh_max(bytes, percent_of(worth_the_pause(collection)));
+    return bytes;
 }
 
 void sh_pace_collected(const struct gc_collection *collection, size_t room)
 {
-    size_t bytes = sh_max(budget(collection), floor_of(collection));
+    learn(collection);
+    size_t bytes = sh_max(budget(collection, room), floor_of(collection));
     learn_to_spare(collection, room);
     sh_store_relaxed(&taken, (size_t)0);
     sh_store_relaxed(&trigger, sh_min(bytes, share_of(room)));

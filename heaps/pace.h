@@ -11,7 +11,9 @@
  *                  program allocates than the collector marks (Kirisame, Shenoy,
  *                  Panchekha: Optimal heap limits for reducing browser memory use, 2022).
  *                  Several heaps that keep to it share memory so that none could collect
- *                  less without another's collecting more.
+ *                  less without another's collecting more. But up to where the heap stood
+ *                  lately; and in a heap with a limit so much that collecting takes one
+ *                  part in sixteen of the time.
  *
  * but at least a floor, and at most three quarters of what is left before the heap's
  * limit (heaps/limit.h). The program's own threshold goes before all this. Caches count

@@ -175,10 +175,13 @@ static void a_new_limit_holds_at_once(void **unused)
 
 /* ---- Balance ---- */
 
-/* Ends `ns` after it began, which is as long after the one before. */
+#define SECOND ((uint64_t)1000000000)
+
+static uint64_t now = 1;
+
+/* Begins `ns` after the one before ended, and marks for so long. */
 static void balanced(size_t live, size_t allocated, uint64_t mark_ns, uint64_t ns)
 {
-    static uint64_t now = 1;
     struct gc_collection collection = {.marked_bytes = live,
         .allocated_bytes = allocated,
         .began = now += ns,
@@ -187,11 +190,18 @@ static void balanced(size_t live, size_t allocated, uint64_t mark_ns, uint64_t n
     sh_pace_collected(&collection, SIZE_MAX);
 }
 
-#define SECOND ((uint64_t)1000000000)
-#define SETTLED 40 /* collections, until what was before has no weight */
+#define FOREVER (SECOND << 20) /* what the heap held is forgotten */
+#define SETTLED 40             /* collections, until what was before has no weight */
+
+static void forget(void)
+{
+    balanced(0, 0, 1, 1);
+    balanced(0, 0, 1, FOREVER);
+}
 
 static size_t settled(size_t live, size_t allocated, uint64_t mark_ns, uint64_t ns)
 {
+    forget();
     for (int i = 0; i < SETTLED; i++)
         balanced(live, allocated, mark_ns, ns);
     return budget();
@@ -207,25 +217,77 @@ static void the_budget_goes_by_square_roots(void **unused)
     sh_options.pace = SH_PACE_BALANCE;
     sh_options.pace_floor = 0;
     /* A GiB a second is allocated, a GiB a second marked. */
-    about(settled(48 * MIB, 1024 * MIB, 48 * SECOND / 1024, SECOND), 48 * MIB);
-    about(settled(192 * MIB, 1024 * MIB, 192 * SECOND / 1024, SECOND), 96 * MIB);
-    about(settled(12 * MIB, 1024 * MIB, 12 * SECOND / 1024, SECOND), 24 * MIB);
+    about(settled(48 * MIB, MIB, 48 * SECOND / 1024, SECOND / 1024), 48 * MIB);
+    about(settled(192 * MIB, MIB, 192 * SECOND / 1024, SECOND / 1024), 96 * MIB);
+    about(settled(12 * MIB, MIB, 12 * SECOND / 1024, SECOND / 1024), 24 * MIB);
     /* Four times as much is allocated, or as quickly marked. */
-    about(settled(48 * MIB, 4096 * MIB, 48 * SECOND / 1024, SECOND), 96 * MIB);
-    about(settled(48 * MIB, 1024 * MIB, 48 * SECOND / 4096, SECOND), 24 * MIB);
+    about(settled(48 * MIB, 4 * MIB, 48 * SECOND / 1024, SECOND / 1024), 96 * MIB);
+    about(settled(48 * MIB, MIB, 48 * SECOND / 4096, SECOND / 1024), 24 * MIB);
     /* No more than that: it may not have been running. */
-    about(settled(48 * MIB, 40960 * MIB, 48 * SECOND / 1024, SECOND), 96 * MIB);
-    about(settled(48 * MIB, 10 * MIB, 48 * SECOND / 1024, SECOND), 16 * MIB);
+    about(settled(48 * MIB, 40 * MIB, 48 * SECOND / 1024, SECOND / 1024), 96 * MIB);
+    about(settled(48 * MIB, MIB, 48 * SECOND / 1024, SECOND / 10), 16 * MIB);
     sh_options.pace_percent = 50;
-    about(settled(48 * MIB, 1024 * MIB, 48 * SECOND / 1024, SECOND), 24 * MIB);
+    about(settled(48 * MIB, MIB, 48 * SECOND / 1024, SECOND / 1024), 24 * MIB);
 }
 
 static void of_a_large_heap_it_is_a_third(void **unused)
 {
     sh_options.pace = SH_PACE_BALANCE;
-    about(settled(3000 * MIB, 1024 * MIB, 3 * SECOND, SECOND), 1000 * MIB);
+    about(settled(3000 * MIB, MIB, 3 * SECOND, SECOND / 1024), 1000 * MIB);
     /* Where next to nothing is allocated, too. */
     about(settled(300 * MIB, 1, SECOND, SECOND), 100 * MIB);
+}
+
+/* Within a limit, so much room is left. */
+static void limited(size_t live, size_t allocated, uint64_t ns, size_t room)
+{
+    struct gc_collection collection = {.marked_bytes = live,
+        .allocated_bytes = allocated,
+        .began = now += ns,
+        .mark_ns = SECOND / 100};
+    now += SECOND / 100;
+    sh_pace_collected(&collection, room);
+}
+
+static void what_the_heap_held_lately_may_be_used(void **unused)
+{
+    sh_options.pace = SH_PACE_BALANCE;
+    sh_options.pace_floor = 0;
+    settled(48 * MIB, MIB, 48 * SECOND / 1024, SECOND / 1024);
+    balanced(120 * MIB, 10 * MIB, 120 * SECOND / 1024, SECOND / 100);
+    /* It stood at 120 MiB, a moment ago. */
+    balanced(48 * MIB, MIB, 48 * SECOND / 1024, SECOND / 1024);
+    about(budget(), 73 * MIB);
+    /* Once more, and it is no higher. */
+    balanced(48 * MIB, 73 * MIB, 48 * SECOND / 1024, 73 * SECOND / 1024);
+    about(budget(), 73 * MIB);
+    /* It goes with time. */
+    for (int i = 0; i < 20; i++)
+        balanced(48 * MIB, 1000 * KIB, 48 * SECOND / 1024, SECOND / 1024);
+    balanced(48 * MIB, 48 * MIB, 48 * SECOND / 1024, 3 * SECOND);
+    assert_in_range(budget(), 54 * MIB, 58 * MIB);
+    /* Not more than twice the share. */
+    settled(48 * MIB, MIB, 48 * SECOND / 1024, SECOND / 1024);
+    balanced(1000 * MIB, 10 * MIB, 1000 * SECOND / 1024, SECOND / 100);
+    balanced(48 * MIB, MIB, 48 * SECOND / 1024, SECOND / 1024);
+    about(budget(), 96 * MIB);
+}
+
+static void a_limited_heap_is_used_where_collecting_costs_time(void **unused)
+{
+    sh_options.pace = SH_PACE_BALANCE;
+    sh_options.pace_floor = 0;
+    sh_limit_set(3200 * MIB);
+    /* A GiB a second; collecting takes a hundredth of one. */
+    forget();
+    for (int i = 0; i < SETTLED; i++)
+        limited(48 * MIB, MIB, SECOND / 1024, 3000 * MIB);
+    about(budget(), 16 * 1024 * MIB / 100);
+    limited(48 * MIB, MIB, SECOND / 1024, 100 * MIB);
+    about(budget(), 75 * MIB);
+    sh_options.pace_percent = 50;
+    limited(48 * MIB, MIB, SECOND / 1024, 3000 * MIB);
+    about(budget(), 8 * 1024 * MIB / 100);
 }
 
 static void times_of_nothing_do_no_harm(void **unused)
@@ -323,6 +385,8 @@ int main(void)
         PACE_TEST(a_new_limit_holds_at_once),
         PACE_TEST(the_budget_goes_by_square_roots),
         PACE_TEST(of_a_large_heap_it_is_a_third),
+        PACE_TEST(what_the_heap_held_lately_may_be_used),
+        PACE_TEST(a_limited_heap_is_used_where_collecting_costs_time),
         PACE_TEST(times_of_nothing_do_no_harm),
         PACE_TEST(near_the_limit_it_is_due_earlier),
         PACE_TEST(a_cache_tells_now_and_then),
