@@ -6,12 +6,16 @@
 #ifndef SH_HARNESS_HOOKS_H
 #define SH_HARNESS_HOOKS_H
 
+#include <setjmp.h>
 #include <stdbool.h>
 
 #include <splitheap/gc.h>
 
 /* What the first word of an object with a finaliser points to. */
 extern const struct gc_type hooks_type;
+
+/* While it is set, finalisers that the thread runs may leave by it, and clear it. */
+extern _Thread_local jmp_buf *hooks_way_out;
 
 /* gc_weakref_mark, which has no way to fail: without injected faults. */
 void hooks_mark_weak(void *p);

@@ -15,6 +15,7 @@
     _(EARLY_SWEEP, "early-sweep", "an object that is held is freed", true)             \
     _(LOST_ROOT, "lost-root", "what holds an object is not looked at", false)          \
     _(LOST_COROUTINE, "lost-coroutine", "a coroutine's stack is not announced", false) \
+    _(LOST_THREAD, "lost-thread", "a thread hides, with all signals blocked", false)   \
     _(STALE_WRITE, "stale-write", "an object is written to after its free", true)      \
     _(FLIP, "flip", "a bit of an object changes", true)                                \
     _(LEAK, "leak", "objects that nothing holds stay", true)                           \

@@ -31,6 +31,11 @@ SURE = {
     "early-finaliser": "callback",
     "no-weak": "callback",
 }
+# Where a bug has its turn seldom.
+MORE = {
+    "lost-coroutine": ["--weights", "coroutine:400"],
+    "lost-thread": ["--weights", "all:0,own:100,stranger:20,collect:2"],
+}
 COMMON = ["--threads", "4", "--seed", "1", "--progress", "0"]
 
 
@@ -53,7 +58,7 @@ def plants(program, backend):
 def look_for(program, backend, plant, more):
     patience = "3" if plant == "hang" else "300"
     words = [program, "--backend", backend, "--plant", plant, "--operations", "6000",
-             "--patience", patience, *COMMON, *more]
+             "--patience", patience, *COMMON, *MORE.get(plant, []), *more]
     status, text = run(words, 600)
     found = [line for line in text.splitlines() if "FAILED:" in line]
     if status == 0 or not found:
@@ -83,9 +88,23 @@ def run_clean(program, backend, more):
     return None
 
 
+def replay(program, backend, more):
+    """A replay does the same again, to the last collection."""
+    def once():
+        status, text = run([program, "--backend", backend, "--operations", "1000", "--json", "-",
+                            "--threads", "4", "--progress", "0", "--replay", "5", *more], 600)
+        summary = json.loads(text[text.index("{"):]) if status == 0 else {"text": text}
+        return {name: value for name, value in summary.items()
+                if not name.endswith(("seconds", "_ms", "_MiB"))}
+    first, second = once(), once()
+    if "text" in first or first != second:
+        return f"a replay: first {first}\nthen {second}"
+    return None
+
+
 def main():
     program, backend, *more = sys.argv[1:]
-    problems = [run_clean(program, backend, more)]
+    problems = [run_clean(program, backend, more), replay(program, backend, more)]
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         problems += pool.map(lambda plant: look_for(program, backend, plant, more),
                              plants(program, backend))

@@ -33,10 +33,15 @@ const struct scenario scenarios[] = {
     {"end", "the thread ends, and the lane's next goes on", 15, false, run_end},
     {"fork", "a child that verifies, allocates, collects and makes a thread", 1, false,
         run_fork},
-    {"exec", "posix_spawn of a program", 1, false, run_exec},
-    {"module", "dlopen and dlclose", 4, false, run_module},
+    {"exec", "posix_spawn, vfork and execve, vfork and _exit", 2, false, run_exec},
+    {"module", "dlopen and dlclose of a library whose data holds objects", 4, false,
+        run_module},
     {"signal", "a handler interrupts the thread, on an alternate stack", 20, false,
         run_signal},
+    {"stranger", "a thread of the C library's own, which alone holds an object", 4,
+        false, run_stranger},
+    {"jump", "setjmp and longjmp, out of frames, collections and finalisers", 10, false,
+        run_jump},
 };
 
 const unsigned scenario_count = sizeof scenarios / sizeof scenarios[0];

@@ -62,9 +62,15 @@ void coroutines_finish(struct worker *worker);
 void run_thread(struct worker *worker);
 void run_cancel(struct worker *worker);
 void run_end(struct worker *worker);
+void run_signal(struct worker *worker);
+void run_stranger(struct worker *worker);
+void run_jump(struct worker *worker);
+
+/* scenario_process.c */
 void run_fork(struct worker *worker);
 void run_exec(struct worker *worker);
+
+/* scenario_module.c */
 void run_module(struct worker *worker);
-void run_signal(struct worker *worker);
 
 #endif /* SH_HARNESS_SCENARIO_H */

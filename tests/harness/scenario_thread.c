@@ -1,28 +1,27 @@
 /* SPDX-License-Identifier: MIT */
-/* Scenarios of threads, processes, signals and modules. */
-#include <dlfcn.h>
+/* Scenarios of threads, signals and jumps. */
 #include <errno.h>
 #include <limits.h>
 #include <pthread.h>
 #include <sched.h>
+#include <setjmp.h>
 #include <signal.h>
-#include <spawn.h>
 #include <string.h>
-#include <sys/wait.h>
+#include <sys/syscall.h>
 #include <threads.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <splitheap/gc.h>
 
 #include "tests/harness/backend.h"
-#include "tests/harness/fault.h"
 #include "tests/harness/helper.h"
+#include "tests/harness/hooks.h"
 #include "tests/harness/object.h"
+#include "tests/harness/plant.h"
 #include "tests/harness/report.h"
 #include "tests/harness/scenario.h"
 #include "tests/harness/settings.h"
-
-extern char **environ;
 
 /* ---- A thread that is given an object and gives others back ---- */
 
@@ -228,114 +227,6 @@ void run_end(struct worker *worker)
         helper_leave_specific(worker);
 }
 
-/* ---- Processes ---- */
-
-static void keep_place(struct place *place)
-{
-    for (size_t i = 0; i < place->count; i++)
-        ledger_fork_child_keep(place->slots[i]);
-}
-
-/* What is held here: by this thread, by lanes' memory and by static data. */
-static void keep_what_is_held(struct worker *worker)
-{
-    ledger_fork_child_begin();
-    for (int i = 0; i < PLACES; i++)
-        keep_place(&worker->places[i]);
-    for (unsigned i = 0; i <= settings.threads; i++)
-        for (int k = 0; k < KEPT_PLACES; k++)
-            keep_place(&lanes[i].kept[k]);
-    for (size_t i = 0; i < SHARED_SLOTS; i++)
-        ledger_fork_child_keep(shared_slots[i].object);
-    ledger_fork_child_end();
-}
-
-static void verify_all(struct worker *worker)
-{
-    for (int k = 0; k < PLACES; k++)
-        for (size_t i = 0; i < worker->places[k].count; i++)
-            slot_verify(worker->places[k].slots[i]);
-    for (size_t i = 0; i < SHARED_SLOTS; i++)
-        if (slot_try(&shared_slots[i])) {
-            slot_verify(shared_slots[i].object);
-            slot_leave(&shared_slots[i]);
-        }
-}
-
-static _Noreturn void be_a_child(struct worker *worker, pid_t parent)
-{
-    report_fork_child(parent);
-    storms_fork_child();
-    keep_what_is_held(worker);
-    worker->lane->dropped.count = 0; /* the parent's to cross out */
-    verify_all(worker);
-    for (unsigned i = 0; i < 40; i++)
-        run_own(worker);
-    collect();
-    for (unsigned i = 0; i < 40; i++)
-        run_shared(worker);
-    if (!HELPER_SANITIZED) /* a sanitizer's locks are not freed in a child */
-        run_thread(worker);
-    verify_all(worker);
-    collect();
-    verify_all(worker);
-    _exit(0);
-}
-
-static void expect_success(pid_t child, const char *what)
-{
-    int status = 0;
-    pid_t ended;
-    while ((ended = waitpid(child, &status, 0)) < 0 && errno == EINTR)
-        ;
-    if (ended != child)
-        fail("fork", NULL, "waiting for %s failed: errno %d", what, errno);
-    if (status != 0)
-        fail("fork", NULL, "%s ended with status %#x", what, (unsigned)status);
-}
-
-void run_fork(struct worker *worker)
-{
-    pid_t parent = getpid(), child = fork();
-    if (child == 0)
-        be_a_child(worker, parent);
-    if (child > 0)
-        expect_success(child, "a child");
-    else if (!settings_memory_is_short())
-        fail("fork", NULL, "fork failed: errno %d", errno);
-}
-
-void run_exec(struct worker *worker)
-{
-    static char *const words[] = {(char *)"true", NULL};
-    pid_t child;
-    HELPER_EYES_SHUT_BEGIN();
-    int error = posix_spawnp(&child, "true", NULL, NULL, words, environ);
-    HELPER_EYES_SHUT_END();
-    if (error == 0)
-        expect_success(child, "a spawned program");
-    else if (error != ENOENT && !settings_memory_is_short())
-        fail("fork", NULL, "posix_spawn failed: error %d", error);
-    (void)worker;
-}
-
-/* ---- Modules ---- */
-
-/* Libraries that every GNU system has, and few programs have loaded. */
-static const char *const modules[] = {"libresolv.so.2", "libthread_db.so.1",
-    "libBrokenLocale.so.1", "libutil.so.1", "libanl.so.1", "libnss_files.so.2"};
-
-void run_module(struct worker *worker)
-{
-    size_t i = random_below(&worker->random, sizeof modules / sizeof modules[0]);
-    /* The thread sanitizer's allocator fails on what the loader frees for it. */
-    void *module = SH_TSAN ? NULL : dlopen(modules[i], RTLD_NOW | RTLD_LOCAL);
-    if (!module)
-        return;
-    own_slot_use(worker, &worker->places[PLACE_STACK].slots[0]);
-    dlclose(module);
-}
-
 /* ---- Signals ---- */
 
 /* While the handler runs, its frame on the alternate stack holds the object. */
@@ -364,4 +255,139 @@ void run_signal(struct worker *worker)
     interrupted = NULL;
     if (*slot && !object_entry(*slot)->in_graph)
         object_verify(object_entry(*slot));
+}
+
+/* ---- A thread of the C library's ---- */
+
+/* What a timer's thread is told. Malloc'd; holds the object while the thread does not. */
+struct meeting {
+    void *object;
+    _Atomic uint32_t state;
+};
+
+enum meeting_state { NOBODY, CAME, MAY_GO, GONE, CALLED_OFF };
+
+/* Hides from the collector, planted. */
+static void hide_thread(void)
+{
+    sigset_t all;
+    if (!plant_now(PLANT_LOST_THREAD))
+        return;
+    gc_thread_unregister();
+    sigfillset(&all);
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, _NSIG / 8);
+}
+
+/* From here until it is told to go, only this stack holds the object. */
+static void come(union sigval value)
+{
+    struct meeting *meeting = value.sival_ptr;
+    void *volatile held = meeting->object;
+    uint32_t state = NOBODY;
+    if (!sh_cas_seq_cst(&meeting->state, &state, (uint32_t)CAME))
+        return;
+    meeting->object = NULL;
+    hide_thread();
+    own_wake(&meeting->state);
+    while (sh_load_acquire(&meeting->state) != MAY_GO)
+        own_wait(&meeting->state, CAME, 100);
+    meeting->object = held;
+    held = NULL;
+    sh_store_release(&meeting->state, (uint32_t)GONE);
+    own_wake(&meeting->state);
+}
+
+static void meet(struct worker *worker, struct meeting *meeting)
+{
+    if (random_once_in(&worker->random, 2))
+        collect();
+    else
+        own_sleep_us((unsigned)random_below(&worker->random, 20000));
+    sh_store_release(&meeting->state, (uint32_t)MAY_GO);
+    own_wake(&meeting->state);
+    while (sh_load_acquire(&meeting->state) != GONE)
+        own_wait(&meeting->state, MAY_GO, 100);
+}
+
+/* False: it may come yet, though nobody waits any more. */
+static bool await(struct meeting *meeting)
+{
+    for (int i = 0; i < 100 && sh_load_acquire(&meeting->state) == NOBODY; i++)
+        own_wait(&meeting->state, NOBODY, 100);
+    uint32_t state = NOBODY;
+    return !sh_cas_seq_cst(&meeting->state, &state, (uint32_t)CALLED_OFF);
+}
+
+static bool call_by_timer(struct meeting *meeting, timer_t *timer)
+{
+    struct sigevent event = {.sigev_notify = SIGEV_THREAD,
+        .sigev_notify_function = come,
+        .sigev_value.sival_ptr = meeting};
+    struct itimerspec soon = {.it_value.tv_nsec = 1};
+    if (timer_create(CLOCK_MONOTONIC, &event, timer) != 0)
+        return false;
+    return timer_settime(*timer, 0, &soon, NULL) == 0;
+}
+
+/* A sanitizer has to see threads made. */
+void run_stranger(struct worker *worker)
+{
+    timer_t timer;
+    struct meeting *meeting =
+        HELPER_SANITIZED ? NULL : backend->calloc(1, sizeof *meeting);
+    if (!meeting)
+        return;
+    meeting->object = object_make(worker, wish_any(&worker->random));
+    bool called = call_by_timer(meeting, &timer), came = called && await(meeting);
+    if (came) {
+        sh_add_relaxed(&threads_created, (uint64_t)1);
+        meet(worker, meeting);
+    }
+    if (called)
+        timer_delete(timer);
+    if (meeting->object) {
+        object_verify(object_entry(meeting->object));
+        object_free(worker, object_entry(meeting->object));
+        meeting->object = NULL;
+    }
+    if (came || !called)
+        backend->free(meeting);
+}
+
+/* ---- Jumps ---- */
+
+#define LEAP 8
+
+/* What the frames that are left by a jump leave behind. */
+struct leap {
+    struct worker *worker;
+    void *volatile objects[LEAP];
+    jmp_buf back;
+};
+
+static SH_NOINLINE void descend(struct leap *leap, size_t depth)
+{
+    void *volatile held = object_make(leap->worker, wish_any(&leap->worker->random));
+    leap->objects[depth] = held;
+    if (depth + 1 < LEAP && random_below(&leap->worker->random, 6))
+        descend(leap, depth + 1);
+    if (random_once_in(&leap->worker->random, 8))
+        collect();
+    if (random_below(&leap->worker->random, 2))
+        longjmp(leap->back, 1);
+}
+
+void run_jump(struct worker *worker)
+{
+    struct leap leap = {.worker = worker};
+    hooks_way_out = backend->collects ? &leap.back : NULL;
+    if (setjmp(leap.back) == 0)
+        descend(&leap, 0);
+    hooks_way_out = NULL;
+    for (size_t i = 0; i < LEAP; i++)
+        if (leap.objects[i]) {
+            object_verify(object_entry(leap.objects[i]));
+            object_free(worker, object_entry(leap.objects[i]));
+            leap.objects[i] = NULL;
+        }
 }

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT */
+/* Scenarios of processes: fork, posix_spawn, vfork; what children do, and how they end. */
+#include <errno.h>
+#include <pthread.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/harness/backend.h"
+#include "tests/harness/fault.h"
+#include "tests/harness/helper.h"
+#include "tests/harness/object.h"
+#include "tests/harness/report.h"
+#include "tests/harness/scenario.h"
+#include "tests/harness/settings.h"
+
+extern char **environ;
+
+/* ---- A child that goes on ---- */
+
+static void keep_place(struct place *place)
+{
+    for (size_t i = 0; i < place->count; i++)
+        ledger_fork_child_keep(place->slots[i]);
+}
+
+/* What is held here: by this thread, by lanes' memory and by static data. */
+static void keep_what_is_held(struct worker *worker)
+{
+    ledger_fork_child_begin();
+    for (int i = 0; i < PLACES; i++)
+        keep_place(&worker->places[i]);
+    for (unsigned i = 0; i <= settings.threads; i++)
+        for (int k = 0; k < KEPT_PLACES; k++)
+            keep_place(&lanes[i].kept[k]);
+    for (size_t i = 0; i < SHARED_SLOTS; i++)
+        ledger_fork_child_keep(shared_slots[i].object);
+    ledger_fork_child_end();
+}
+
+static void verify_all(struct worker *worker)
+{
+    for (int k = 0; k < PLACES; k++)
+        for (size_t i = 0; i < worker->places[k].count; i++)
+            slot_verify(worker->places[k].slots[i]);
+    for (size_t i = 0; i < SHARED_SLOTS; i++)
+        if (slot_try(&shared_slots[i])) {
+            slot_verify(shared_slots[i].object);
+            slot_leave(&shared_slots[i]);
+        }
+}
+
+/* Garbage, and what malloc'd memory comes and goes, for as long as the process lives. */
+static void *use_heap_for_ever(void *unused)
+{
+    for (size_t i = 1; backend->collects || i < 100000; i++) {
+        backend->free(backend->malloc(i % 1000));
+        backend->gc_alloc(1 + i % 300, 0);
+    }
+    return unused;
+}
+
+/*
+ * With threads at work. Not by exit: a thread of the parent's may have been in dlopen, and
+ * glibc leaves the loader's lock, which exit takes, as it was.
+ */
+static _Noreturn void end_child(struct random *random)
+{
+    if (HELPER_SANITIZED) /* a sanitizer's locks are not freed in a child */
+        _exit(0);
+    for (int i = 0; i < 2; i++) {
+        pthread_t thread;
+        if (helper_start(&thread, use_heap_for_ever, NULL, random))
+            pthread_detach(thread);
+    }
+    if (random_below(random, 2))
+        quick_exit(0);
+    _exit(0);
+}
+
+static _Noreturn void be_a_child(struct worker *worker, pid_t parent)
+{
+    report_fork_child(parent);
+    storms_fork_child();
+    keep_what_is_held(worker);
+    worker->lane->dropped.count = 0; /* the parent's to cross out */
+    verify_all(worker);
+    for (unsigned i = 0; i < 40; i++)
+        run_own(worker);
+    collect();
+    for (unsigned i = 0; i < 40; i++)
+        run_shared(worker);
+    if (!HELPER_SANITIZED)
+        run_thread(worker);
+    verify_all(worker);
+    collect();
+    verify_all(worker);
+    end_child(&worker->random);
+}
+
+static void expect_success(pid_t child, const char *what)
+{
+    int status = 0;
+    pid_t ended;
+    while ((ended = waitpid(child, &status, 0)) < 0 && errno == EINTR)
+        ;
+    if (ended != child)
+        fail("fork", NULL, "waiting for %s failed: errno %d", what, errno);
+    if (status != 0)
+        fail("fork", NULL, "%s ended with status %#x", what, (unsigned)status);
+}
+
+void run_fork(struct worker *worker)
+{
+    pid_t parent = getpid(), child = fork();
+    if (child == 0)
+        be_a_child(worker, parent);
+    if (child > 0)
+        expect_success(child, "a child");
+    else if (!settings_memory_is_short())
+        fail("fork", NULL, "fork failed: errno %d", errno);
+}
+
+/* ---- Another program ---- */
+
+static const char program[] = "/bin/true";
+static char *const words[] = {(char *)"true", NULL};
+
+static void run_spawn(void)
+{
+    pid_t child;
+    HELPER_EYES_SHUT_BEGIN();
+    int error = posix_spawn(&child, program, NULL, NULL, words, environ);
+    HELPER_EYES_SHUT_END();
+    if (error == 0)
+        expect_success(child, "a spawned program");
+    else if (!settings_memory_is_short())
+        fail("fork", NULL, "posix_spawn failed: error %d", error);
+}
+
+/* The child has our memory, and this thread waits until it has its own, or ends. */
+static void run_vfork(bool execute)
+{
+    pid_t child = vfork();
+    if (child == 0) {
+        if (execute)
+            execve(program, words, environ);
+        else
+            own_sleep_us(500);
+        _exit(execute);
+    }
+    if (child > 0)
+        expect_success(child, "a child of vfork");
+    else if (!settings_memory_is_short())
+        fail("fork", NULL, "vfork failed: errno %d", errno);
+}
+
+void run_exec(struct worker *worker)
+{
+    size_t way = access(program, X_OK) == 0 ? random_below(&worker->random, 3) : 2;
+    if (way == 0)
+        run_spawn();
+    else
+        run_vfork(way == 1);
+}
