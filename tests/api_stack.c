@@ -254,6 +254,7 @@ static void a_removed_stack_is_no_root(void **unused)
 static void collect_here(struct coroutine *self)
 {
     collect();
+    clear_stack(); /* the marker's frames name what it found */
     leave(self);
 }
 
