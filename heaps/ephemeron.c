@@ -26,7 +26,7 @@ static void mark_by(struct sh_weak_link *link)
     if (link->kind == SH_WEAK_FINALIZE)
         mark_word(link);
     else if (link->kind == SH_WEAK_EPHEMERON && sh_weak_is_live(link))
-        mark_word(sh_reveal(((struct gc_ephemeron *)link)->value));
+        mark_word(sh_ephemeron_value((struct gc_ephemeron *)link));
 }
 
 /* Marks what lives by the cell, which is marked. */
@@ -94,11 +94,11 @@ void sh_ephemeron_trace(void)
 
 SH_PUBLIC struct gc_ephemeron *gc_ephemeron_new(void *key, void *value)
 {
-    struct gc_ephemeron *ephemeron = sh_weak_link_new(sizeof *ephemeron);
+    struct gc_ephemeron *ephemeron = sh_weak_new(sizeof *ephemeron);
     if (!ephemeron)
         return NULL;
     ephemeron->link.kind = SH_WEAK_EPHEMERON;
-    ephemeron->value = value ? sh_hide(value) : 0;
+    ephemeron->value = sh_hide(value);
     return sh_weak_link_begin(&ephemeron->link, key, value);
 }
 
@@ -107,7 +107,7 @@ SH_PUBLIC void *gc_ephemeron_get(struct gc_ephemeron *ephemeron, void **value)
 {
     sh_weak_read_begin();
     void *key = sh_reveal(sh_load_relaxed(&ephemeron->link.target));
-    void *held = key ? sh_reveal(ephemeron->value) : NULL;
+    void *held = key ? sh_ephemeron_value(ephemeron) : NULL;
     __asm__ volatile("" : "+r"(key), "+r"(held)::"memory"); /* here they are roots */
     sh_weak_read_end();
     if (value)

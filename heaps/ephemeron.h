@@ -20,8 +20,14 @@
 
 struct gc_ephemeron {
     struct sh_weak_link link;
-    uintptr_t value; /* hidden; written before it is linked, and with its key's end */
+    uintptr_t value; /* its complement; of no meaning when the key is gone */
 };
+
+/* Any word. */
+SH_INLINE void *sh_ephemeron_value(const struct gc_ephemeron *ephemeron)
+{
+    return (void *)~ephemeron->value;
+}
 
 /* World stopped, marking complete: marks what lives by what is marked, until no more does.
  * Costs a load where there is nothing of the kind. */

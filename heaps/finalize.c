@@ -26,7 +26,7 @@ struct gc_finalize {
 static _Atomic uint64_t numbers;
 static _Atomic bool any_at_exit; /* there was one */
 
-static void run(struct sh_weak_link *link)
+void sh_finalize_call(struct sh_weak_link *link)
 {
     struct gc_finalize *finalize = (struct gc_finalize *)link;
     finalize->callback(finalize->count, finalize->args);
@@ -40,12 +40,11 @@ SH_PUBLIC struct gc_finalize *gc_finalize_new_array(
         errno = EINVAL;
         return NULL;
     }
-    struct gc_finalize *finalize =
-        sh_weak_link_new(sizeof *finalize + count * sizeof *args);
+    struct gc_finalize *finalize = sh_weak_new(sizeof *finalize + count * sizeof *args);
     if (!finalize)
         return NULL;
     finalize->link.kind = SH_WEAK_FINALIZE;
-    finalize->link.run = run;
+    finalize->link.calls = true;
     finalize->number = sh_add_relaxed(&numbers, (uint64_t)1) + 1;
     finalize->callback = callback;
     finalize->count = count;
@@ -106,7 +105,7 @@ SH_PUBLIC bool gc_finalize_call(struct gc_finalize *finalize)
 {
     bool alive = sh_weak_link_cancel(&finalize->link);
     if (alive)
-        run(&finalize->link);
+        sh_finalize_call(&finalize->link);
     return alive;
 }
 

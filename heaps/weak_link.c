@@ -129,7 +129,7 @@ static void dequeue(struct sh_weak_link *link)
 
 /* ---- A link ---- */
 
-static int make(struct sh_weak_link *link, void *target)
+int sh_weak_link_attach(struct sh_weak_link *link, void *target)
 {
     struct sh_cell cell, self;
     if (sh_cell_find(target, &cell) != SH_FOUND_LIVE)
@@ -147,22 +147,19 @@ static int make(struct sh_weak_link *link, void *target)
     return 0;
 }
 
-void *sh_weak_link_new(size_t bytes)
+void *sh_weak_new(size_t bytes)
 {
-    static const struct sh_request wanted = {.kind = SH_KIND_SCAN, .zero = true};
-    struct sh_request request = wanted;
-    request.bytes = bytes;
-    if (!gc_is_locked())
-        return sh_heap_alloc(&request);
-    errno = ENOMEM;
-    return NULL;
+    void *object = gc_alloc(bytes, 0);
+    if (!object)
+        errno = ENOMEM;
+    return object;
 }
 
 void *sh_weak_link_begin(struct sh_weak_link *link, void *target, void *held)
 {
     sh_critical_enter();
     sh_lock_acquire(&sh_weak_lock);
-    int error = make(link, target);
+    int error = sh_weak_link_attach(link, target);
     sh_lock_release(&sh_weak_lock);
     sh_critical_leave();
     SH_KEEP(target);
@@ -226,7 +223,7 @@ bool sh_weak_link_cancel(struct sh_weak_link *link)
 bool sh_weak_link_clear(struct sh_weak_link *link, bool run)
 {
     unchain(link);
-    if (link->run && run)
+    if (link->calls && run)
         enqueue(link);
     else
         forget_link(link);
@@ -458,6 +455,9 @@ bool sh_weak_run_one(void)
     struct sh_weak_link *link = sh_load_relaxed(&waiting) ? next_queued() : NULL;
     if (!link)
         return false;
-    link->run(link);
+    if (link->kind == SH_WEAK_FINALIZE)
+        sh_finalize_call(link);
+    else
+        sh_weakref_call(link);
     return true;
 }

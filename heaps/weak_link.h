@@ -14,8 +14,8 @@
  * and one that leads nowhere costs nothing but its cell.
  *
  *   in the chain of its target --- target dies or is freed ---> in the queue ---> nowhere
- *              |                                                (has `run`)          ^
- *              '------ target dies, no `run`; is cancelled; dies itself -------------'
+ *              |                                                (it calls)           ^
+ *              '------ target dies, no callback; is cancelled; dies itself ----------'
  *
  * The queue is of links whose callbacks wait; it holds them. sh_callback_run takes from it.
  *
@@ -51,8 +51,8 @@ enum sh_weak_kind {
 struct sh_weak_link {
     _Atomic uintptr_t target; /* hidden; 0: it leads nowhere */
     uintptr_t next, prev;     /* hidden: in its target's chain, or in the queue */
-    void (*run)(struct sh_weak_link *link); /* its callback, or NULL */
     uint8_t kind;
+    bool calls; /* it has a callback */
     bool queued;
 };
 
@@ -66,7 +66,7 @@ extern bool sh_weak_all_live;
 
 /* A cleared object of so many bytes that begins with a link; NULL with errno ENOMEM. Not
  * in a critical section; may collect. */
-void *sh_weak_link_new(size_t bytes);
+void *sh_weak_new(size_t bytes);
 
 /*
  * Has the new link, of which all else is set, lead to `target`, and returns it. NULL, and it
@@ -86,6 +86,9 @@ void *sh_weak_link_get(struct sh_weak_link *link);
  * the lock. */
 bool sh_weak_link_cancel(struct sh_weak_link *link);
 bool sh_weak_link_cut(struct sh_weak_link *link);
+
+/* The same as sh_weak_link_begin under the lock, in a critical section; 0, EINVAL, ENOMEM. */
+int sh_weak_link_attach(struct sh_weak_link *link, void *target);
 
 /* It leads nowhere any more; under the lock. True: its callback waits now. */
 bool sh_weak_link_clear(struct sh_weak_link *link, bool run);
@@ -120,5 +123,9 @@ void sh_weak_add_queued(void);
 /* Takes the first link off the queue and calls its callback; false: there is none. Not in a
  * critical section. */
 bool sh_weak_run_one(void);
+
+/* Calls a link's callback, by its kind: heaps/weakref.c, heaps/finalize.c. */
+void sh_weakref_call(struct sh_weak_link *link);
+void sh_finalize_call(struct sh_weak_link *link);
 
 #endif /* SH_HEAPS_WEAK_LINK_H */

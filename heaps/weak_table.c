@@ -14,13 +14,13 @@
 /* All under the lock; the number of slots is a power of two, or 0. */
 static struct sh_weak_slot *slots;
 static size_t slot_count;
+static unsigned shift;      /* 64 less the bits that number a slot */
 static _Atomic size_t used; /* read without */
 
-/* Cells lie 16 bytes apart, or multiples of that. */
+/* By the uppermost bits, which scatter what lies in a row evenly. */
 static size_t home_of(uintptr_t key)
 {
-    uint64_t hash = (uint64_t)(key >> 4) * 0x9e3779b97f4a7c15u;
-    return (size_t)(hash >> 32) & (slot_count - 1);
+    return (size_t)((uint64_t)(key >> 4) * 0x9e3779b97f4a7c15u >> shift);
 }
 
 static uintptr_t key_of(const void *cell)
@@ -59,6 +59,7 @@ static bool resize(size_t count)
     memset(fresh, 0, count * sizeof *fresh);
     slots = fresh;
     slot_count = count;
+    shift = 64 - sh_ctz64(count);
     for (size_t i = 0; i < old_count; i++)
         if (old[i].key)
             *place_of(old[i].key & ~(uintptr_t)SH_WEAK_FLAGS) = old[i];

@@ -10,7 +10,7 @@ struct gc_weakref {
     void *ctx;
 };
 
-static void run(struct sh_weak_link *link)
+void sh_weakref_call(struct sh_weak_link *link)
 {
     struct gc_weakref *ref = (struct gc_weakref *)link;
     ref->callback(ref, ref->ctx);
@@ -19,11 +19,11 @@ static void run(struct sh_weak_link *link)
 static struct gc_weakref *new_ref(
     void *obj, gc_weakref_fn *callback, void *ctx, enum sh_weak_kind kind)
 {
-    struct gc_weakref *ref = sh_weak_link_new(sizeof *ref);
+    struct gc_weakref *ref = sh_weak_new(sizeof *ref);
     if (!ref)
         return NULL;
     ref->link.kind = (uint8_t)kind;
-    ref->link.run = callback ? run : NULL;
+    ref->link.calls = callback != NULL;
     ref->callback = callback;
     ref->ctx = ctx;
     return sh_weak_link_begin(&ref->link, obj, ctx);

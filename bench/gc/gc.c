@@ -38,6 +38,7 @@ static const struct load {
     {"graph", load_graph, live_graph, false},
     {"arrays", load_arrays, live_arrays, false},
     {"weak", load_weak, NULL, true},
+    {"references", load_references, NULL, true},
     {"finalisers", load_finalisers, NULL, true},
     {"idle", load_idle, NULL, false},
 };

@@ -49,6 +49,9 @@ uint64_t live_arrays(unsigned scale, unsigned threads);
 /** weak.c: a cache by weak references, 100,000 of its objects in use. */
 uint64_t load_weak(unsigned scale, unsigned threads);
 
+/** references.c: a million objects, each with a weak reference, replaced at random. */
+uint64_t load_references(unsigned scale, unsigned threads);
+
 /** finalisers.c: a million objects with finalisers, 100,000 at a time. */
 uint64_t load_finalisers(unsigned scale, unsigned threads);
 

@@ -57,6 +57,14 @@ struct mem_weak {
 /** Sets `*slot`, which no collector scans, to the object until that is found dead. */
 void mem_weak_set(void **slot, struct mem_weak *object);
 
+/** A reference that is an object of its own, and does not keep what it leads to. */
+struct mem_ref;
+
+struct mem_ref *mem_ref_new(void *object);
+
+/** The object, from here on kept, or NULL when it is gone. */
+void *mem_ref_get(struct mem_ref *ref);
+
 /** What an object with a finaliser begins with; the back end's. */
 struct mem_final {
     const void *type;

@@ -93,6 +93,36 @@ void mem_weak_set(void **slot, struct mem_weak *object)
         mem_none();
 }
 
+struct mem_ref {
+    GC_hidden_pointer object;
+};
+
+struct mem_ref *mem_ref_new(void *object)
+{
+    struct mem_ref *ref = GC_MALLOC_ATOMIC(sizeof(*ref));
+
+    if (ref == NULL)
+        mem_none();
+    ref->object = GC_HIDE_POINTER(object);
+    if (GC_general_register_disappearing_link((void **)&ref->object, object) ==
+        GC_NO_MEMORY)
+        mem_none();
+    return ref;
+}
+
+static void *GC_CALLBACK reveal(void *ref)
+{
+    GC_hidden_pointer object = ((struct mem_ref *)ref)->object;
+
+    return object != 0 ? GC_REVEAL_POINTER(object) : NULL;
+}
+
+/* As its manual has it: no collection comes between reading and having the pointer. */
+void *mem_ref_get(struct mem_ref *ref)
+{
+    return GC_call_with_alloc_lock(reveal, ref);
+}
+
 static void GC_CALLBACK finalise(void *object, void *context)
 {
     (void)context;

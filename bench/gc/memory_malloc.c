@@ -25,6 +25,18 @@ void mem_weak_set(void **slot, struct mem_weak *object)
     bench_fail("malloc has no weak references");
 }
 
+struct mem_ref *mem_ref_new(void *object)
+{
+    (void)object;
+    bench_fail("malloc has no weak references");
+}
+
+void *mem_ref_get(struct mem_ref *ref)
+{
+    (void)ref;
+    bench_fail("malloc has no weak references");
+}
+
 void mem_final_set(void (*finalise)(void *object))
 {
     (void)finalise;

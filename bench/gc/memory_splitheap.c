@@ -4,6 +4,8 @@
 #include "bench/gc/memory.h"
 #include "bench/measure.h"
 
+#include <splitheap/weakref.h>
+
 static struct gc_type final_type;
 
 /* Called in the thread that collected, after the threads were resumed. */
@@ -53,6 +55,21 @@ void mem_weak_set(void **slot, struct mem_weak *object)
 void gc_weakref_about_to_be_freed(void *object)
 {
     *((struct mem_weak *)object)->slot = NULL;
+}
+
+/* A struct mem_ref is a struct gc_weakref. */
+struct mem_ref *mem_ref_new(void *object)
+{
+    struct gc_weakref *ref = gc_weakref_new(object, NULL, NULL);
+
+    if (ref == NULL)
+        mem_none();
+    return (struct mem_ref *)ref;
+}
+
+void *mem_ref_get(struct mem_ref *ref)
+{
+    return gc_weakref_get((struct gc_weakref *)ref);
 }
 
 void mem_final_set(void (*finalise)(void *object))

@@ -26,10 +26,11 @@ LOADS = (
     ("graph", "graph", 1, "a GiB of vertices, their edges at random"),
     ("arrays", "arrays", 1, "four arrays of a million pointers, replaced"),
     ("weak", "weak", 1, "a cache by weak references"),
+    ("references", "references", 1, "a million weak references"),
     ("finalisers", "finalisers", 1, "objects with finalisers, 100,000 at a time"),
     ("idle", "idle", 2, "200 threads sleep while one works"),
 )
-COLLECTED = ("weak", "finalisers")  # they do not know when to free
+COLLECTED = ("weak", "references", "finalisers")  # they do not know when to free
 LIMITED = ("gcbench-2", "quad", "strings", "arrays")
 PERCENTS = (150, 200, 300)
 MARKING = "marking"

@@ -155,6 +155,67 @@ GC_PUBLIC void *gc_ephemeron_get(struct gc_ephemeron *ephemeron, void **value);
 /** Frees the ephemeron; NULL does nothing. gc_free does the same. */
 GC_PUBLIC void gc_ephemeron_free(struct gc_ephemeron *ephemeron);
 
+/* ---- Weak maps --------------------------------------------------------------------------- */
+
+/**
+ * A hash map from pointers to pointers that keeps keys, values, or neither alive. A
+ * collected object: who drops it need not free it. Its functions take one lock, all maps
+ * the same, for as long as they look; where it grows or shrinks, for all its entries. What
+ * an entry took is free when it was come across, or after as many changes as it has
+ * entries, or by gc_weak_map_count.
+ */
+struct gc_weak_map;
+
+enum {
+    GC_WEAK_KEYS = 1, /**< an entry goes with its key; its value lives by it */
+    GC_WEAK_VALUES =
+        2, /**< an entry goes with its value, and keeps its key until then */
+};
+
+/**
+ * A map without entries. `weak` is GC_WEAK_KEYS, whose entries are ephemerons: a value may
+ * lead to its key, or to others; GC_WEAK_VALUES; or both together, and an entry goes with
+ * whichever goes first. Keys go when they are gone for good, as long references do, values
+ * before their finalisers run, as short ones. NULL with errno EINVAL for other `weak`;
+ * ENOMEM where there is no memory, or inside gc_lock.
+ */
+GC_PUBLIC GC_USE_RESULT struct gc_weak_map *gc_weak_map_new(unsigned weak);
+
+/**
+ * Sets the value of `key`, which had one or not. What the map refers to weakly has to be a
+ * live object's start; the other may be any word. 0; EINVAL; ENOMEM as gc_weak_map_new, and
+ * the map is as it was. An entry takes 64 bytes (with weak values 112), and what a reference
+ * takes in the library's tables for each weak side.
+ */
+GC_PUBLIC int gc_weak_map_set(struct gc_weak_map *map, void *key, void *value);
+
+/** Whether `key` has a value; it is then in `*value`, unless `value` is NULL, and kept alive
+ * as by any pointer. */
+GC_PUBLIC bool gc_weak_map_get(struct gc_weak_map *map, const void *key, void **value);
+
+/** Removes the entry of `key`; whether there was one. */
+GC_PUBLIC bool gc_weak_map_remove(struct gc_weak_map *map, const void *key);
+
+/** How many entries there are; takes time for all. */
+GC_PUBLIC size_t gc_weak_map_count(struct gc_weak_map *map);
+
+/** The entries of a map at a moment. */
+struct gc_weak_map_iter;
+
+/**
+ * To go over the entries that the map has now: each comes once, in no order, unless it is
+ * gone by then; entries made meanwhile do not come. Any thread may change the map, and
+ * collections run. A collected object; it keeps no key or value. NULL with errno ENOMEM as
+ * gc_weak_map_new.
+ */
+GC_PUBLIC GC_USE_RESULT struct gc_weak_map_iter *gc_weak_map_iterate(
+    struct gc_weak_map *map);
+
+/** The next entry, with its value of now, in `*key` and `*value`; each may be NULL. False:
+ * that was the last. One thread at a time. */
+GC_PUBLIC bool gc_weak_map_next(
+    struct gc_weak_map_iter *iter, void **key, void **value);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * micro_weak - what weak references cost, one thing at a time.
+ *
+ *     micro_weak [COUNT]
+ *
+ * Of so many objects (a million), as JSON: nanoseconds for making and reading a reference,
+ * and milliseconds of marking, and of the whole pause, the shortest of a few collections:
+ * with the objects alone; with a reference to each; with half of the objects dead; with a
+ * chain of ephemerons, whose every key only the ephemeron before it leads to.
+ */
+#include "bench/gc/collections.h"
+#include "bench/gc/memory.h"
+#include "bench/measure.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <splitheap/weakref.h>
+
+enum { COUNT = 1000000, COLLECTIONS = 5 };
+
+static struct gc_collection last;
+
+static void note(void *context, const struct gc_collection *found)
+{
+    (void)context;
+    last = *found;
+}
+
+_Noreturn void mem_none(void)
+{
+    bench_fail("out of memory");
+}
+
+static void collect(const char *what, unsigned times)
+{
+    uint64_t mark = UINT64_MAX, pause = UINT64_MAX;
+
+    for (unsigned i = 0; i < times; i++) {
+        gc_collect();
+        mark = last.mark_ns < mark ? last.mark_ns : mark;
+        pause = last.pause_ns < pause ? last.pause_ns : pause;
+    }
+    printf("  \"%s\": {\"mark_ms\": %.2f, \"pause_ms\": %.2f},\n", what,
+        (double)mark / 1e6, (double)pause / 1e6);
+}
+
+static void **make_objects(size_t count)
+{
+    void **objects = mem_zeroed(count * sizeof(*objects));
+
+    for (size_t i = 0; i < count; i++)
+        objects[i] = mem_zeroed(32);
+    return objects;
+}
+
+static void told(const char *what, double since, size_t count)
+{
+    printf("  \"%s_ns\": %.1f,\n", what, (bench_now() - since) * 1e9 / (double)count);
+}
+
+static void measure_references(size_t count)
+{
+    void **objects = make_objects(count);
+    struct gc_weakref **refs = mem_zeroed(count * sizeof(struct gc_weakref *));
+
+    collect("objects", COLLECTIONS);
+    double start = bench_now();
+    for (size_t i = 0; i < count; i++) {
+        refs[i] = gc_weakref_new(objects[i], NULL, NULL);
+        if (refs[i] == NULL)
+            mem_none();
+    }
+    told("reference_new", start, count);
+    start = bench_now();
+    for (size_t i = 0; i < count; i++) {
+        if (gc_weakref_get(refs[i]) != objects[i])
+            bench_fail("a reference leads elsewhere");
+    }
+    told("reference_get", start, count);
+    collect("references", COLLECTIONS);
+    for (size_t i = 0; i < count; i += 2)
+        objects[i] = NULL;
+    collect("half_dead", 1);
+    start = bench_now();
+    for (size_t i = 0; i < count; i++)
+        gc_weakref_free(refs[i]);
+    told("reference_free", start, count);
+}
+
+/* All ephemerons are held, and the first key. */
+static void measure_ephemerons(size_t count)
+{
+    void **ephemerons = mem_zeroed(count * sizeof(*ephemerons));
+    void *first = mem_zeroed(16);
+    double start = bench_now();
+
+    for (void *key = first, *next; count > 0; key = next) {
+        next = mem_zeroed(16);
+        ephemerons[--count] = gc_ephemeron_new(key, next);
+        if (ephemerons[count] == NULL)
+            mem_none();
+    }
+    printf("  \"ephemerons_s\": %.3f,\n", bench_now() - start);
+    collect("ephemeron_chain", COLLECTIONS);
+    if (gc_ephemeron_get(ephemerons[0], NULL) == NULL)
+        bench_fail("an ephemeron's key is gone");
+    __asm__ volatile("" ::"r"(first));
+}
+
+int main(int argc, char **argv)
+{
+    size_t count = argc > 1 ? strtoul(argv[1], NULL, 10) : COUNT;
+
+    if (count < 1 || count > (size_t)100 * COUNT)
+        bench_fail("COUNT is from 1 to 100000000");
+    gc_init(NULL, NULL);
+    gc_set_auto_collect(false);
+    if (gc_set_collection_listener(note, NULL) != 0)
+        bench_fail("gc_set_collection_listener failed");
+    printf("{\n");
+    measure_references(count);
+    measure_ephemerons(count);
+    gc_sweep_all();
+    printf("  \"objects_each\": %zu\n}\n", count);
+    return 0;
+}

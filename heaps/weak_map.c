@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Weak maps: hash maps whose entries are links. The face is <splitheap/weakref.h>.
+ *
+ *   map --> buckets [ | | | ] --> entry --> entry --> ...      all collected objects
+ *                                   |
+ *        weak keys     link .....> key      value hidden: marked by the key
+ *        weak values   key  -----> key      leads --> link ....> value
+ *        both          link .....> key      leads --> link ....> value
+ *
+ * So a map, its buckets and entries need no care: who drops the map drops all. Of a dead
+ * key's or value's entry the link leads nowhere, which the collector sees to. It is found
+ * when its bucket is walked, or by a purge: one in as many changes as there are buckets.
+ *
+ * There are as many buckets as entries at most, and not eight times as many. What changes
+ * the number of buckets allocates them with no lock held, and looks again.
+ *
+ * Lock: SH_RANK_WEAK, over all maps.
+ */
+#include <splitheap/weakref.h>
+
+#include <errno.h>
+
+#include "heaps/ephemeron.h"
+#include "heaps/weak_link.h"
+#include "lib/bits.h"
+#include "threads/thread.h"
+
+#define BUCKETS_MIN ((size_t)8)
+
+struct entry {
+    union {
+        struct sh_weak_link link; /* weak keys: to the key */
+        struct gc_ephemeron held; /* only keys are weak: and the value */
+    };
+    struct sh_weak_link *leads; /* weak values: to the value */
+    struct entry *next;         /* in its bucket */
+    void *key;                  /* only values are weak */
+    bool gone;                  /* from the map */
+};
+
+struct gc_weak_map {
+    struct entry **buckets;
+    size_t bucket_count; /* a power of two, or 0 */
+    size_t count;        /* entries in the buckets */
+    size_t changes;      /* since the last purge */
+    unsigned weak;
+};
+
+struct gc_weak_map_iter {
+    size_t at, count;
+    unsigned weak;
+    struct entry *entries[]; /* not NULL: to come */
+};
+
+static void enter(void)
+{
+    sh_critical_enter();
+    sh_lock_acquire(&sh_weak_lock);
+}
+
+static void leave(void)
+{
+    sh_lock_release(&sh_weak_lock);
+    sh_critical_leave();
+}
+
+/* ---- Entries, under the lock ---- */
+
+static void *target_of(const struct sh_weak_link *link)
+{
+    return sh_reveal(sh_load_relaxed(&link->target));
+}
+
+/* False: it went with its key or its value. */
+static bool read_entry(
+    const struct entry *entry, unsigned weak, void **key, void **value)
+{
+    *key = weak & GC_WEAK_KEYS ? target_of(&entry->link) : entry->key;
+    *value = weak & GC_WEAK_VALUES ? target_of(entry->leads)
+                                   : sh_ephemeron_value(&entry->held);
+    return (*key || !(weak & GC_WEAK_KEYS)) && (*value || !(weak & GC_WEAK_VALUES));
+}
+
+static void take_out(struct gc_weak_map *map, struct entry **at)
+{
+    struct entry *entry = *at;
+    *at = entry->next;
+    entry->next = NULL;
+    entry->gone = true;
+    map->count--;
+    sh_weak_link_cut(&entry->link);
+    if (entry->leads)
+        sh_weak_link_cut(entry->leads);
+}
+
+static struct entry **bucket_of(const struct gc_weak_map *map, const void *key)
+{
+    uint64_t hash = ((uint64_t)(uintptr_t)key >> 4 ^ (uint64_t)(uintptr_t)key << 40) *
+                    0x9e3779b97f4a7c15u;
+    return &map->buckets[(size_t)(hash >> 32) & (map->bucket_count - 1)];
+}
+
+/* Where the entry of the key hangs, or NULL; those that are gone on the way go. */
+static struct entry **find(struct gc_weak_map *map, const void *wanted)
+{
+    struct entry **at = map->bucket_count ? bucket_of(map, wanted) : NULL;
+    while (at && *at) {
+        void *key, *value;
+        if (!read_entry(*at, map->weak, &key, &value))
+            take_out(map, at);
+        else if (key == wanted)
+            return at;
+        else
+            at = &(*at)->next;
+    }
+    return NULL;
+}
+
+/* ---- Buckets, under the lock ---- */
+
+static void purge_bucket(struct gc_weak_map *map, struct entry **at)
+{
+    void *key, *value;
+    while (*at)
+        if (read_entry(*at, map->weak, &key, &value))
+            at = &(*at)->next;
+        else
+            take_out(map, at);
+}
+
+static void purge(struct gc_weak_map *map)
+{
+    for (size_t i = 0; i < map->bucket_count; i++)
+        purge_bucket(map, &map->buckets[i]);
+    map->changes = 0;
+}
+
+/* How many buckets there should be for one entry more; 0: as many as there are. */
+static size_t better_count(struct gc_weak_map *map)
+{
+    if (++map->changes > map->bucket_count || map->count >= map->bucket_count)
+        purge(map);
+    size_t count = sh_max(map->bucket_count, BUCKETS_MIN);
+    while (map->count >= count / 4 * 3)
+        count *= 2;
+    while (count > BUCKETS_MIN && map->count < count / 8)
+        count /= 2;
+    return count == map->bucket_count ? 0 : count;
+}
+
+/* `fresh` has so many, and is empty. */
+static void rehash(struct gc_weak_map *map, struct entry **fresh, size_t count)
+{
+    struct entry **old = map->buckets;
+    size_t old_count = map->bucket_count;
+    purge(map);
+    map->buckets = fresh;
+    map->bucket_count = count;
+    for (size_t i = 0; i < old_count; i++)
+        for (struct entry *entry = old[i], *next; entry; entry = next) {
+            void *key, *value;
+            next = entry->next;
+            read_entry(entry, map->weak, &key, &value);
+            struct entry **bucket = bucket_of(map, key);
+            entry->next = *bucket;
+            *bucket = entry;
+        }
+}
+
+/* Not under the lock. Without memory the buckets stay as they are. */
+static void tend(struct gc_weak_map *map, size_t count)
+{
+    struct entry **fresh = count ? sh_weak_new(count * sizeof *fresh) : NULL;
+    if (!fresh)
+        return;
+    enter();
+    struct entry **spare = fresh;
+    if (count > map->count) {
+        spare = map->buckets;
+        rehash(map, fresh, count);
+    }
+    leave();
+    if (spare)
+        gc_free(spare);
+}
+
+/* ---- Changing ---- */
+
+SH_PUBLIC struct gc_weak_map *gc_weak_map_new(unsigned weak)
+{
+    if (!weak || weak > (GC_WEAK_KEYS | GC_WEAK_VALUES)) {
+        errno = EINVAL;
+        return NULL;
+    }
+    struct gc_weak_map *map = sh_weak_new(sizeof *map);
+    if (map)
+        map->weak = weak;
+    return map;
+}
+
+/* The value where values are held. True: done. */
+static bool replace_held(struct gc_weak_map *map, void *key, void *value)
+{
+    struct entry **at = map->weak & GC_WEAK_VALUES ? NULL : find(map, key);
+    if (at)
+        (*at)->held.value = sh_hide(value);
+    return at;
+}
+
+/* A new link to the value, in the entry that the key has or in `fresh`, which then is
+ * linked to the key. */
+static int put(struct gc_weak_map *map, void *key, void *value, struct entry *fresh)
+{
+    struct entry **at = find(map, key);
+    struct sh_weak_link *leads = fresh->leads;
+    int error = leads ? sh_weak_link_attach(leads, value) : 0;
+    if (!error && !at && map->weak & GC_WEAK_KEYS)
+        error = sh_weak_link_attach(&fresh->link, key);
+    if (error) {
+        if (leads)
+            sh_weak_link_cut(leads);
+        return error;
+    }
+    if (at && leads) {
+        sh_weak_link_cut((*at)->leads);
+        (*at)->leads = leads;
+    } else if (at) {
+        (*at)->held.value = sh_hide(value);
+    } else {
+        struct entry **bucket = bucket_of(map, key);
+        fresh->next = *bucket;
+        *bucket = fresh;
+        map->count++;
+    }
+    return 0;
+}
+
+/* With all that `map` has of it but a link that leads somewhere. */
+static struct entry *new_entry(unsigned weak, void *key, void *value)
+{
+    struct entry *entry = sh_weak_new(sizeof *entry);
+    if (!entry)
+        return NULL;
+    entry->link.kind = weak & GC_WEAK_VALUES ? SH_WEAK_LONG : SH_WEAK_EPHEMERON;
+    if (!(weak & GC_WEAK_KEYS))
+        entry->key = key;
+    if (!(weak & GC_WEAK_VALUES)) {
+        entry->held.value = sh_hide(value);
+        return entry;
+    }
+    entry->leads = sh_weak_new(sizeof *entry->leads);
+    if (!entry->leads)
+        return NULL;
+    entry->leads->kind = SH_WEAK_SHORT;
+    return entry;
+}
+
+SH_PUBLIC int gc_weak_map_set(struct gc_weak_map *map, void *key, void *value)
+{
+    int saved = errno, error = 0;
+    enter();
+    bool done = replace_held(map, key, value);
+    size_t count = done ? 0 : better_count(map);
+    leave();
+    struct entry *fresh = done ? NULL : new_entry(map->weak, key, value);
+    if (!done) {
+        tend(map, count);
+        enter();
+        error = fresh && map->bucket_count ? put(map, key, value, fresh) : ENOMEM;
+        leave();
+    }
+    SH_KEEP(map);
+    SH_KEEP(key);
+    SH_KEEP(value);
+    errno = saved;
+    return error;
+}
+
+SH_PUBLIC bool gc_weak_map_remove(struct gc_weak_map *map, const void *key)
+{
+    int saved = errno;
+    enter();
+    struct entry **at = find(map, key);
+    if (at)
+        take_out(map, at);
+    size_t count = at ? better_count(map) : 0;
+    leave();
+    tend(map, count);
+    errno = saved;
+    return at;
+}
+
+/* ---- Looking ---- */
+
+SH_PUBLIC bool gc_weak_map_get(struct gc_weak_map *map, const void *key, void **value)
+{
+    void *its_key = NULL, *its_value = NULL;
+    enter();
+    struct entry **at = find(map, key);
+    bool found = at && read_entry(*at, map->weak, &its_key, &its_value);
+    __asm__ volatile("" : "+r"(its_value)::"memory"); /* here it is a root */
+    leave();
+    if (found && value)
+        *value = its_value;
+    return found;
+}
+
+SH_PUBLIC size_t gc_weak_map_count(struct gc_weak_map *map)
+{
+    enter();
+    purge(map);
+    size_t count = map->count;
+    leave();
+    return count;
+}
+
+static void list_entries(struct gc_weak_map_iter *iter, struct gc_weak_map *map)
+{
+    iter->weak = map->weak;
+    for (size_t i = 0; i < map->bucket_count; i++)
+        for (struct entry *entry = map->buckets[i]; entry; entry = entry->next)
+            iter->entries[iter->count++] = entry;
+}
+
+SH_PUBLIC struct gc_weak_map_iter *gc_weak_map_iterate(struct gc_weak_map *map)
+{
+    size_t room = gc_weak_map_count(map);
+    for (;;) {
+        struct gc_weak_map_iter *iter =
+            sh_weak_new(sizeof *iter + room * sizeof *iter->entries);
+        if (!iter)
+            return NULL;
+        enter();
+        size_t need = map->count;
+        if (need <= room)
+            list_entries(iter, map);
+        leave();
+        if (need <= room)
+            return iter;
+        gc_free(iter);
+        room = need + need / 8;
+    }
+}
+
+static bool next_entry(struct gc_weak_map_iter *iter, void **key, void **value)
+{
+    while (iter->at < iter->count) {
+        struct entry *entry = iter->entries[iter->at];
+        iter->entries[iter->at++] = NULL;
+        if (!entry->gone && read_entry(entry, iter->weak, key, value))
+            return true;
+    }
+    return false;
+}
+
+SH_PUBLIC bool gc_weak_map_next(struct gc_weak_map_iter *iter, void **key, void **value)
+{
+    void *its_key = NULL, *its_value = NULL;
+    enter();
+    bool found = next_entry(iter, &its_key, &its_value);
+    __asm__ volatile("" : "+r"(its_key), "+r"(its_value)::"memory"); /* now roots */
+    leave();
+    if (found && key)
+        *key = its_key;
+    if (found && value)
+        *value = its_value;
+    return found;
+}
