@@ -1,0 +1,17 @@
+; Fills the heap with records of all kinds and says how many there were when it was full.
+; For fits.py, which compares heaps; nothing is expected here.
+(define kept '())
+(define n 0)
+(define (record i)
+  (list (string "a record of some text, number " i)
+        (string->symbol (string "s" (remainder i 50)))
+        (/ i 3)
+        (lambda (x) (+ x i))
+        (cons i (* i i))
+        (make-vector (remainder i 13) i)))
+(define (fill)
+  (set! kept (cons (record n) kept))
+  (cond ((= 0 (remainder n 100)) (set! kept (cons (make-table) kept))))
+  (set! n (+ n 1))
+  (fill))
+(print (try fill (lambda (text) (set! kept '()) n)))
