@@ -14,7 +14,8 @@ enum state { FREE, HEAD, TAIL };
 
 static char *heap;
 static size_t blocks, locked, used;
-static unsigned char *states, *flags; /* a byte a block, here; only the count is exact */
+/* A byte a block, here; what they would take there is what counts. */
+static unsigned char *states, *flags;
 static uintptr_t *to_scan;
 static size_t scan_count;
 enum { MARKED = 1, FINAL = 2, WEAK = 4 };
