@@ -51,7 +51,7 @@ typedef void gc_weakref_fn(struct gc_weakref *ref, void *ctx);
  * NULL. `ctx` is kept alive for as long as the reference is: where it leads to `obj`, and
  * something keeps the reference, `obj` never dies. NULL with errno EINVAL where no live
  * object starts at `obj`; ENOMEM where there is no memory, or inside gc_lock. Takes 48
- * bytes, and 32 to 128 in the library's tables. May collect. (Seed: weakref.ref.)
+ * bytes, and about 40 to 90 in the library's tables. May collect. (Seed: weakref.ref.)
  */
 GC_PUBLIC GC_USE_RESULT struct gc_weakref *gc_weakref_new(
     void *obj, gc_weakref_fn *callback, void *ctx);
