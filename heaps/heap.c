@@ -666,12 +666,14 @@ static void *resize_by_copy(struct sh_cell cell, void *p, size_t n, const char *
     void *q = sh_heap_alloc(&request);
     if (!q)
         return NULL;
+    /* First the type, then the finaliser: where another thread forks in between, nobody
+     * holds the new one in the child. */
+    memcpy(q, p, sh_min(old, n));
     if (final && !sh_object_set_final(q)) {
         sh_heap_free(q, call);
         errno = ENOMEM;
         return NULL;
     }
-    memcpy(q, p, sh_min(old, n));
     sh_heap_free(p, call);
     return q;
 }
