@@ -62,6 +62,7 @@ void lanes_init(void)
     for (unsigned i = 0; i < settings.threads; i++)
         places_make(&lanes[i]);
     coroutines_init();
+    weak_init();
 }
 
 /* ---- One at a time ---- */

@@ -27,6 +27,8 @@ const struct scenario scenarios[] = {
     {"blocking", "gc_blocking_begin and _end around a wait", 30, true, run_blocking},
     {"coroutine", "a stack that any thread goes on with, and that alone holds objects",
         60, false, run_coroutine},
+    {"weak", "references that give their object or NULL, and call back once", 100, true,
+        run_weak},
     {"thread", "a thread that is given an object and gives others back", 20, false,
         run_thread},
     {"cancel", "a thread that is cancelled while it has objects", 6, false, run_cancel},

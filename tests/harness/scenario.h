@@ -58,6 +58,10 @@ void coroutines_init(void);
 void run_coroutine(struct worker *worker);
 void coroutines_finish(struct worker *worker);
 
+/* scenario_weak.c */
+void weak_init(void);
+void run_weak(struct worker *worker);
+
 /* scenario_thread.c */
 void run_thread(struct worker *worker);
 void run_cancel(struct worker *worker);
