@@ -53,12 +53,18 @@ void lisp_leave(void)
 }
 
 /* Inside gc_lock nobody stops: who collects would wait for the lock, too. */
-void lisp_step(struct thread *t)
+static void stop_if_wanted(void)
 {
     if (stopping && !gc_is_locked()) {
         lisp_leave();
         lisp_enter();
     }
+}
+
+/* An allocation runs no finalisers: these may use the thread's text, as its caller does. */
+void lisp_step(struct thread *t)
+{
+    stop_if_wanted();
     if (due && !t->finalising && !gc_is_locked())
         lisp_run_finalisers(t);
 }
@@ -159,13 +165,13 @@ void lisp_finalise_port(void *object)
     port->file = -1;
 }
 
-/* Collections change the queue only while nobody runs. */
+/* On top of the stack. Collections change the queue only while nobody runs. */
 static struct handle *next_due(struct thread *t)
 {
     pthread_mutex_lock(&lisp_world);
     struct handle *handle = first_due;
     if (handle) {
-        lisp_keep(t, (struct value *)handle);
+        t->stack[t->top - 1] = (struct value *)handle;
         first_due = handle->next;
         due = first_due != NULL;
     }
@@ -175,15 +181,15 @@ static struct handle *next_due(struct thread *t)
 
 void lisp_run_finalisers(struct thread *t)
 {
-    size_t top = t->top;
     struct handle *handle;
+    lisp_keep(t, NIL);
     t->finalising = true;
     while ((handle = next_due(t))) {
         if (!lisp_try(t, (struct value *)handle, 0, NULL))
             fprintf(stderr, "in a finaliser: %s\n", t->message);
-        t->top = top;
     }
     t->finalising = false;
+    t->top--;
 }
 
 void lisp_sweep_all(void)
@@ -208,7 +214,7 @@ void lisp_keep(struct thread *t, struct value *v)
 void *lisp_new(struct thread *t, enum kind kind, size_t bytes, bool finalised)
 {
     unsigned flags = finalised ? GC_ALLOC_FLAG_HAS_FINALISER : 0;
-    lisp_step(t);
+    stop_if_wanted();
     struct object *object = gc_alloc(bytes, flags);
     if (!object && !gc_is_locked()) {
         gc_collect();
