@@ -2,6 +2,8 @@
 /* Callbacks of dead objects. See heaps/callback.h. */
 #include "heaps/callback.h"
 
+#include <errno.h>
+
 #include <splitheap/gc.h>
 
 #include "heaps/ephemeron.h"
@@ -14,131 +16,140 @@
 
 #define CHUNK_ENTRIES 1022
 
-/* An entry is the object's address, a multiple of 16, and beside it why it waits: as a
- * pointer into the object it holds it. 0: freed meanwhile. */
-#define FINAL ((uintptr_t)1)
-#define WEAK ((uintptr_t)2)
-#define REASONS (FINAL | WEAK)
-
-/* A first-in-first-out queue of chunks. */
+/* Objects, first in, first out; 0: it waits no longer. */
 struct chunk {
     struct chunk *next;
-    unsigned from, to; /* entries [from, to) wait */
+    unsigned from, to; /* entries [from, to) are in the queue */
     uintptr_t entries[CHUNK_ENTRIES];
 };
 
+struct queue {
+    struct chunk *first, *last;
+    _Atomic size_t length;
+};
+
 struct sh_lock sh_callback_lock = SH_LOCK_INIT(SH_RANK_CALLBACK);
-static struct chunk *first, *last;
-static _Atomic size_t waiting; /* entries queued */
+static struct queue told, finals;
+static _Atomic bool withdrawn; /* some in the queues wait no longer */
 
-/*
- * The frame in which this thread is running callbacks, or 0: what they cause to be queued
- * is run after them, not inside them. A callback may leave by an exception or longjmp, of
- * which nobody tells us: then a frame that does not lie below says so, or that there was
- * no end of asking.
- */
-#define REFUSALS 16
-static SH_TLS uintptr_t running;
-static SH_TLS unsigned refused;
+/* ---- Queues ---- */
 
-static bool append_chunk(void)
+static bool append_chunk(struct queue *queue)
 {
     struct chunk *chunk = sh_meta_alloc(sizeof *chunk);
     if (!chunk)
         return false;
     chunk->next = NULL;
     chunk->from = chunk->to = 0;
-    if (last)
-        last->next = chunk;
+    if (queue->last)
+        queue->last->next = chunk;
     else
-        first = chunk;
-    last = chunk;
+        queue->first = chunk;
+    queue->last = chunk;
     return true;
 }
 
-static bool enqueue(uintptr_t entry)
+static bool enqueue(struct queue *queue, uintptr_t object)
 {
-    if ((!last || last->to == CHUNK_ENTRIES) && !append_chunk())
+    if ((!queue->last || queue->last->to == CHUNK_ENTRIES) && !append_chunk(queue))
         return false;
-    last->entries[last->to++] = entry;
-    sh_add_relaxed(&waiting, (size_t)1);
+    queue->last->entries[queue->last->to++] = object;
+    sh_add_relaxed(&queue->length, (size_t)1);
     return true;
 }
 
-void sh_callback_forget(const void *object)
+static bool dequeue(struct queue *queue, uintptr_t *object)
 {
-    if (!sh_load_relaxed(&waiting))
-        return;
-    sh_lock_acquire(&sh_callback_lock);
-    for (struct chunk *chunk = first; chunk; chunk = chunk->next)
-        for (unsigned i = chunk->from; i < chunk->to; i++)
-            if ((chunk->entries[i] & ~REASONS) == (uintptr_t)object)
-                chunk->entries[i] = 0;
-    sh_lock_release(&sh_callback_lock);
-}
-
-static bool dequeue(uintptr_t *entry)
-{
-    if (!first)
+    struct chunk *chunk = queue->first;
+    if (!chunk)
         return false;
-    *entry = first->entries[first->from++];
-    sh_sub_relaxed(&waiting, (size_t)1);
-    if (first->from == first->to) {
-        struct chunk *done = first;
-        first = done->next;
-        if (!first)
-            last = NULL;
-        sh_meta_free(done, sizeof *done);
+    *object = chunk->entries[chunk->from++];
+    sh_sub_relaxed(&queue->length, (size_t)1);
+    if (chunk->from == chunk->to) {
+        queue->first = chunk->next;
+        if (!queue->first)
+            queue->last = NULL;
+        sh_meta_free(chunk, sizeof *chunk);
     }
     return true;
+}
+
+/* The object may be gone by now, and something else be there. */
+static bool waits(uintptr_t object, struct sh_cell *cell)
+{
+    return sh_cell_find((const void *)object, cell) == SH_FOUND_LIVE &&
+           sh_table_test(*cell, &cell->span->waiting_bits);
+}
+
+static void clean(struct queue *queue)
+{
+    struct sh_cell cell;
+    for (struct chunk *chunk = queue->first; chunk; chunk = chunk->next)
+        for (unsigned i = chunk->from; i < chunk->to; i++)
+            if (!waits(chunk->entries[i], &cell))
+                chunk->entries[i] = 0;
 }
 
 /* ---- Gathering ---- */
 
 static bool marked_from; /* the gathering of now found some */
 
-/* Why a cell with a final or weak bit waits, if at all: a link needs no hook. */
-static uintptr_t reasons_of(struct sh_cell cell)
+/* Whether the program's hook is to be told of the object; a link needs none. */
+static bool is_hooked(struct sh_cell cell)
 {
-    uintptr_t reasons = sh_table_test(cell, &cell.span->final_bits) ? FINAL : 0;
-    if (sh_table_test(cell, &cell.span->weak_bits) &&
-        sh_weak_is_hooked((void *)sh_span_cell(cell.span, cell.index)))
-        reasons |= WEAK;
-    return reasons;
+    return sh_table_test(cell, &cell.span->weak_bits) &&
+           sh_weak_is_hooked((void *)sh_span_cell(cell.span, cell.index));
 }
 
+/* True: it was to be told of, and is so no longer. */
+static bool take_hook(struct sh_cell cell)
+{
+    bool hooked = is_hooked(cell);
+    if (hooked)
+        sh_weak_unhook((void *)sh_span_cell(cell.span, cell.index), cell);
+    return hooked;
+}
+
+static bool queue_cell(struct sh_cell cell, bool hooked, bool final)
+{
+    uintptr_t object = sh_span_cell(cell.span, cell.index);
+    return (!hooked || enqueue(&told, object)) && (!final || enqueue(&finals, object));
+}
+
+/* Without memory the object waits for the next collection. */
 static void gather_cell(struct sh_cell cell)
 {
-    uintptr_t start = sh_span_cell(cell.span, cell.index), reasons = reasons_of(cell);
-    marked_from |= reasons != 0;
-    /* Without memory for the entry the object waits for the next collection. */
-    if (!reasons || !enqueue(start | reasons))
+    bool final = sh_table_test(cell, &cell.span->final_bits), hooked = is_hooked(cell);
+    if (!final && !hooked)
         return;
-    sh_table_clear(cell, &cell.span->final_bits);
-    if (reasons & WEAK)
-        sh_weak_unhook((void *)start, cell);
+    marked_from = true;
+    if (sh_table_set(cell, &cell.span->waiting_bits) &&
+        !queue_cell(cell, hooked, final))
+        sh_callback_withdraw(cell);
+}
+
+/* The cells of word w that may have a callback and were not reached. */
+static uint64_t dead_word(struct sh_span *span, uint32_t w)
+{
+    uint64_t with =
+        sh_table_word(&span->final_bits, w) | sh_table_word(&span->weak_bits, w);
+    return with ? with & sh_span_word(span, w, SH_CELL_LIVE) & ~sh_span_marked(span, w)
+                : 0;
 }
 
 static void gather_word(struct sh_span *span, uint32_t w)
 {
-    uint64_t final = sh_table_word(&span->final_bits, w);
-    uint64_t weak = sh_table_word(&span->weak_bits, w);
-    uint64_t dead =
-        (final | weak) & sh_span_word(span, w, SH_CELL_LIVE) & ~sh_span_marked(span, w);
-    for (; dead; dead &= dead - 1)
+    for (uint64_t dead = dead_word(span, w); dead; dead &= dead - 1)
         gather_cell((struct sh_cell){span, w * 64 + sh_ctz64(dead)});
 }
 
-/* What could not be queued keeps its bits and has to live on. */
+/* What could not be queued has to live on. */
 static void mark_left_over(struct sh_span *span, uint32_t w)
 {
-    uint64_t left =
-        sh_table_word(&span->final_bits, w) | sh_table_word(&span->weak_bits, w);
-    left &= sh_span_word(span, w, SH_CELL_LIVE) & ~sh_span_marked(span, w);
-    for (; left; left &= left - 1) {
+    for (uint64_t left = dead_word(span, w); left; left &= left - 1) {
         struct sh_cell cell = {span, w * 64 + sh_ctz64(left)};
         uintptr_t start = sh_span_cell(span, cell.index);
-        if (reasons_of(cell))
+        if (sh_table_test(cell, &span->final_bits) || is_hooked(cell))
             sh_mark_root_now(&start, &start + 1);
     }
 }
@@ -149,18 +160,27 @@ static bool has_tables(struct sh_span *span)
            (sh_load_acquire(&span->final_bits) || sh_load_acquire(&span->weak_bits));
 }
 
+static void each_word(void (*visit)(struct sh_span *span, uint32_t w))
+{
+    for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
+        for (uint32_t w = 0; has_tables(span) && w < span->touched; w++)
+            visit(span, w);
+}
+
+static void mark_queue(const struct queue *queue)
+{
+    for (struct chunk *chunk = queue->first; chunk; chunk = chunk->next)
+        sh_mark_root_now(chunk->entries + chunk->from, chunk->entries + chunk->to);
+}
+
 static void gather_dead(void)
 {
-    struct sh_span *span;
     marked_from = false;
-    for (span = sh_span_first(); span; span = span->all_next)
-        for (uint32_t w = 0; has_tables(span) && w < span->touched; w++)
-            gather_word(span, w);
-    sh_callback_add_queued();
+    each_word(gather_word);
+    mark_queue(&told);
+    mark_queue(&finals);
     sh_mark_complete();
-    for (span = sh_span_first(); span; span = span->all_next)
-        for (uint32_t w = 0; has_tables(span) && w < span->touched; w++)
-            mark_left_over(span, w);
+    each_word(mark_left_over);
     sh_mark_complete();
     if (marked_from)
         sh_ephemeron_trace();
@@ -176,44 +196,142 @@ void sh_callback_gather(void)
     sh_weak_clear_rest(true);
 }
 
-void sh_callback_add_queued(void)
+void sh_callback_add_roots(void)
 {
     sh_weak_add_queued();
-    for (struct chunk *chunk = first; chunk; chunk = chunk->next)
-        sh_mark_root_now(chunk->entries + chunk->from, chunk->entries + chunk->to);
+    sh_finaliser_add_roots();
+    if (sh_load_relaxed(&withdrawn)) {
+        sh_store_relaxed(&withdrawn, false);
+        clean(&told);
+        clean(&finals);
+    }
+    mark_queue(&told);
+    mark_queue(&finals);
+}
+
+/* Threads go on meanwhile: what has its bit is live, or is found not to be later. */
+static void queue_final_word(struct sh_span *span, uint32_t w)
+{
+    uint64_t with =
+        sh_table_word(&span->final_bits, w) & ~sh_table_word(&span->waiting_bits, w);
+    for (; with; with &= with - 1) {
+        struct sh_cell cell = {.span = span, .index = w * 64 + sh_ctz64(with)};
+        if (sh_table_set(cell, &span->waiting_bits) &&
+            !enqueue(&finals, sh_span_cell(span, cell.index)))
+            sh_callback_withdraw(cell);
+    }
+}
+
+void sh_callback_queue_all(void)
+{
+    for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
+        for (uint32_t w = 0; has_tables(span) && w < sh_span_words(span); w++)
+            queue_final_word(span, w);
+}
+
+static void drop_word(struct sh_span *span, uint32_t w)
+{
+    sh_table_clear_word(&span->final_bits, w, UINT64_MAX);
+    if (span->finalisers)
+        sh_finaliser_drop(span);
+}
+
+void sh_callback_drop_all(void)
+{
+    each_word(drop_word);
+}
+
+/* ---- Of one object ---- */
+
+void sh_callback_withdraw(struct sh_cell cell)
+{
+    if (sh_table_clear(cell, &cell.span->waiting_bits))
+        sh_store_relaxed(&withdrawn, true);
+}
+
+static void take_finaliser(struct sh_cell cell)
+{
+    sh_table_clear(cell, &cell.span->final_bits);
+    sh_finaliser_take(cell);
+}
+
+void sh_callback_forget(struct sh_cell cell)
+{
+    if (!has_tables(cell.span))
+        return;
+    sh_lock_acquire(&sh_callback_lock);
+    take_finaliser(cell);
+    sh_callback_withdraw(cell);
+    sh_lock_release(&sh_callback_lock);
+}
+
+static int give_finaliser(struct sh_cell cell, struct sh_finaliser finaliser)
+{
+    if (!sh_finaliser_set(cell, finaliser))
+        return ENOMEM;
+    if (sh_table_set(cell, &cell.span->final_bits))
+        return 0;
+    sh_finaliser_take(cell);
+    return ENOMEM;
+}
+
+int sh_callback_set_finaliser(const void *p, struct sh_finaliser finaliser)
+{
+    struct sh_cell cell;
+    int error = 0;
+    if (sh_cell_find(p, &cell) != SH_FOUND_LIVE || !sh_span_collected(cell.span))
+        return EINVAL;
+    sh_lock_acquire(&sh_callback_lock);
+    if (finaliser.call)
+        error = give_finaliser(cell, finaliser);
+    else
+        take_finaliser(cell);
+    if (!error)
+        sh_callback_withdraw(cell);
+    sh_lock_release(&sh_callback_lock);
+    return error;
+}
+
+bool sh_callback_copy_finaliser(struct sh_cell cell, const void *q)
+{
+    struct sh_cell copy;
+    if (!sh_table_test(cell, &cell.span->final_bits))
+        return true;
+    if (sh_cell_find(q, &copy) != SH_FOUND_LIVE)
+        return false;
+    sh_lock_acquire(&sh_callback_lock);
+    struct sh_finaliser finaliser = sh_finaliser_of(cell);
+    bool done = finaliser.call ? give_finaliser(copy, finaliser) == 0
+                               : sh_table_set(copy, &copy.span->final_bits);
+    sh_lock_release(&sh_callback_lock);
+    return done;
 }
 
 /* ---- Running ---- */
 
-static bool next_entry(uintptr_t *entry)
+/*
+ * The frame in which this thread is running callbacks, or 0: what they cause to be queued
+ * is run after them, not inside them. A callback may leave by an exception or longjmp, of
+ * which nobody tells us: then a frame that does not lie below says so, or that there was
+ * no end of asking.
+ */
+#define REFUSALS 16
+static SH_TLS uintptr_t running;
+static SH_TLS unsigned refused;
+
+SH_NOINLINE bool sh_callback_begin(void)
 {
-    sh_critical_enter();
-    sh_lock_acquire(&sh_callback_lock);
-    bool there = dequeue(entry);
-    sh_lock_release(&sh_callback_lock);
-    sh_critical_leave();
-    return there;
+    uintptr_t frame = (uintptr_t)__builtin_frame_address(0);
+    if (running && frame < running && refused++ < REFUSALS)
+        return false;
+    running = frame;
+    refused = 0;
+    return true;
 }
 
-static void run_entry(uintptr_t entry)
+void sh_callback_end(void)
 {
-    void *object = (void *)(entry & ~REASONS);
-    if (!object)
-        return; /* freed meanwhile */
-    if (entry & WEAK)
-        gc_weakref_about_to_be_freed(object);
-    /* Until the program has set the type there is nothing to finalise. */
-    if ((entry & FINAL) && *(void **)object)
-        gc_finalise(object);
-}
-
-static bool run_next(void)
-{
-    uintptr_t entry = 0;
-    bool there = next_entry(&entry);
-    if (there)
-        run_entry(entry);
-    return there;
+    running = 0;
 }
 
 void sh_callback_none_running(void)
@@ -221,17 +339,92 @@ void sh_callback_none_running(void)
     running = 0;
 }
 
-bool sh_callback_run(void)
+/* What is to be done for an object that waited; NULL: nothing. */
+struct job {
+    void *object;
+    bool weak, final;
+    struct sh_finaliser finaliser;
+};
+
+static void take_weak(uintptr_t object, struct job *job)
 {
-    uintptr_t frame = (uintptr_t)__builtin_frame_address(0);
-    bool any = false;
-    if (running && frame < running && refused++ < REFUSALS)
+    struct sh_cell cell;
+    if (!waits(object, &cell) || !take_hook(cell))
+        return;
+    if (!sh_table_test(cell, &cell.span->final_bits))
+        sh_table_clear(cell, &cell.span->waiting_bits);
+    job->object = (void *)object;
+    job->weak = true;
+}
+
+static void take_final(uintptr_t object, struct job *job)
+{
+    struct sh_cell cell;
+    if (!waits(object, &cell) || !sh_table_clear(cell, &cell.span->final_bits))
+        return;
+    sh_table_clear(cell, &cell.span->waiting_bits);
+    job->object = (void *)object;
+    job->final = true;
+    job->weak = take_hook(cell); /* nobody told so far */
+    job->finaliser = sh_finaliser_take(cell);
+}
+
+/* False: the queue is empty. */
+static bool next_job(
+    struct queue *queue, void (*take)(uintptr_t, struct job *), struct job *job)
+{
+    uintptr_t object = 0;
+    *job = (struct job){.object = NULL};
+    if (!sh_load_relaxed(&queue->length))
         return false;
-    running = frame;
-    refused = 0;
-    while (sh_weak_run_one() || run_next())
+    sh_critical_enter();
+    sh_lock_acquire(&sh_callback_lock);
+    bool there = dequeue(queue, &object);
+    if (object)
+        take(object, job);
+    sh_lock_release(&sh_callback_lock);
+    sh_critical_leave();
+    return there;
+}
+
+static void run_job(const struct job *job)
+{
+    if (job->weak)
+        gc_weakref_about_to_be_freed(job->object);
+    if (job->finaliser.call)
+        job->finaliser.call(job->object, job->finaliser.context);
+    /* Until the program has set the type there is nothing to finalise. */
+    else if (job->final && *(void **)job->object)
+        gc_finalise(job->object);
+}
+
+bool sh_callback_tell(void)
+{
+    struct job job;
+    bool any = false;
+    while (sh_weak_run_one())
         any = true;
-    gc_weakref_sweep();
-    running = 0;
+    while (next_job(&told, take_weak, &job)) {
+        any |= job.object != NULL;
+        run_job(&job);
+        while (sh_weak_run_one())
+            any = true;
+    }
     return any;
+}
+
+bool sh_callback_finalise(void)
+{
+    struct job job;
+    do {
+        if (!next_job(&finals, take_final, &job))
+            return false;
+    } while (!job.object);
+    run_job(&job);
+    return true;
+}
+
+size_t sh_callback_waiting(void)
+{
+    return sh_load_relaxed(&finals.length);
 }

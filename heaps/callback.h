@@ -3,35 +3,79 @@
  * Finalisers and weak reference hooks of dead objects.
  *
  * A collection gathers, before it frees anything, the objects it did not reach that
- * have a final or weak bit; clears the bits; and marks from the objects, so that they
- * and all they reach are intact when their callbacks run, after the world resumed, in
- * the collecting thread, under no lock. The next collection finds them without bits.
- * Until its callback has begun a gathered object is a root.
+ * have a final or weak bit; gives them a waiting bit; queues them; and marks from them,
+ * so that they and all they reach are intact when their callbacks run, after the world
+ * resumed, under no lock:
  *
- * Lock: SH_RANK_CALLBACK, over the queue.
+ *      dead, weak    --> told      gc_weakref_about_to_be_freed, in the collecting thread
+ *      dead, final   --> finals    its finaliser, where heaps/finalise.h has it run
+ *
+ * An object waits as long as its waiting bit says so: then it is a root. Who frees it,
+ * resizes it or sets another finaliser clears the bit, and what stays in the queue means
+ * nothing. Just before a callback begins its bit goes: the next collection finds the
+ * object without.
+ *
+ * Lock: SH_RANK_CALLBACK, over the queues and the tables of heaps/finaliser.h.
  */
 #ifndef SH_HEAPS_CALLBACK_H
 #define SH_HEAPS_CALLBACK_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
+#include "heaps/finaliser.h"
+#include "heaps/heap.h"
 #include "lib/lock.h"
 
 extern struct sh_lock sh_callback_lock;
 
-/* World stopped, marking done: queues what died and marks from it. */
+/* ---- By a collection: world stopped, the heap's locks held ---- */
+
+/* What waits, and the contexts of finalisers, are roots. */
+void sh_callback_add_roots(void);
+
+/* Marking is done: queues what died and marks from it. */
 void sh_callback_gather(void);
 
-/* World stopped: the objects queued are roots. */
-void sh_callback_add_queued(void);
+/* Nothing has a finaliser any more. */
+void sh_callback_drop_all(void);
 
-/* The object is being freed: it has no callbacks any more. In a critical section. */
-void sh_callback_forget(const void *object);
+/* Queues all that have a finaliser, reachable or not. Under its lock and the heap's; the
+ * world need not stand still. */
+void sh_callback_queue_all(void);
+
+/* ---- Of one object, in a critical section ---- */
+
+/* In place of the finaliser that the object at `p` has; `call` NULL: it has none. It waits
+ * no longer. 0, or EINVAL: no live object of a collected kind starts there; ENOMEM. */
+int sh_callback_set_finaliser(const void *p, struct sh_finaliser finaliser);
+
+/* Gives q, which is new, the finaliser of the object in `cell`. False: no memory. */
+bool sh_callback_copy_finaliser(struct sh_cell cell, const void *q);
+
+/* It is about to move: it does not wait any more, but for its death. */
+void sh_callback_withdraw(struct sh_cell cell);
+
+/* It is being freed: it has no finaliser any more, and does not wait. */
+void sh_callback_forget(struct sh_cell cell);
+
+/* ---- Running: in no critical section ---- */
+
+/* The calling thread begins to run callbacks; false: it is in the midst of that. And it
+ * ends, but for one that was left by an exception or longjmp. */
+bool sh_callback_begin(void);
+void sh_callback_end(void);
 
 /* The program says that no callback of the calling thread is under way. */
 void sh_callback_none_running(void);
 
-/* Runs what is queued; true: there was something. Not in a critical section. */
-bool sh_callback_run(void);
+/* Tells of all that are to be told of; true: there was one. */
+bool sh_callback_tell(void);
+
+/* Runs a finaliser that waits; false: there is none. */
+bool sh_callback_finalise(void);
+
+/* How many finalisers wait, at most: some may be of objects that were freed. */
+size_t sh_callback_waiting(void);
 
 #endif /* SH_HEAPS_CALLBACK_H */

@@ -15,6 +15,8 @@
 #include "heaps/cache.h"
 #include "heaps/callback.h"
 #include "heaps/event.h"
+#include "heaps/finalise.h"
+#include "heaps/finaliser_thread.h"
 #include "heaps/heap.h"
 #include "heaps/limit.h"
 #include "heaps/mark_check.h"
@@ -125,7 +127,7 @@ static void mark(void)
 {
     sh_mark_add_explicit();
     sh_scan_named_roots(mark_root, NULL, sh_mark_first());
-    sh_callback_add_queued();
+    sh_callback_add_roots();
     sh_mark_complete();
     sh_callback_gather();
 }
@@ -224,7 +226,7 @@ void sh_collect_end(void)
     enum gc_cause was = cause;
     cause = GC_CAUSE_EXPLICIT;
     resume();
-    sh_callback_run();
+    sh_finalise_collected();
     cause = was;
 }
 
@@ -265,13 +267,15 @@ static void collect_without_roots(bool gather)
     lock_heap();
     sh_memcheck_scan_begin();
     sh_mark_map();
-    sh_callback_add_queued();
+    sh_callback_add_roots();
     sh_mark_complete();
     sh_weak_all_live = true;
-    if (gather)
+    if (gather) {
         sh_callback_gather();
-    else
+    } else {
+        sh_callback_drop_all();
         sh_weak_clear_rest(false);
+    }
     sh_weak_all_live = false;
     sh_memcheck_scan_end(&collection, sizeof collection);
     end_epoch();
@@ -286,12 +290,32 @@ void sh_collect_everything(void)
     if (!self || self->lock_depth)
         return;
     sh_callback_none_running(); /* one may have been left by an exception, or longjmp */
+    sh_finaliser_thread_await();
     for (unsigned round = 0; round < SWEEP_ALL_ROUNDS; round++) {
         collect_without_roots(true);
-        if (!sh_callback_run())
+        if (!sh_finalise_all())
             break;
     }
     collect_without_roots(false);
+}
+
+void sh_collect_finalise_all(void)
+{
+    struct sh_thread *self = sh_thread_enter();
+    if (!self || self->lock_depth)
+        return;
+    sh_callback_none_running();
+    sh_finaliser_thread_await();
+    unsigned round = 0;
+    do {
+        sh_critical_enter();
+        sh_lock_acquire(&sh_callback_lock);
+        sh_lock_acquire(&sh_heap_lock);
+        sh_callback_queue_all();
+        sh_lock_release(&sh_heap_lock);
+        sh_lock_release(&sh_callback_lock);
+        sh_critical_leave();
+    } while (sh_finalise_all() && ++round < SWEEP_ALL_ROUNDS);
 }
 
 /* ---- Looking ---- */

@@ -32,6 +32,9 @@ bool sh_collect_for_memory(void);
 /* Finalises and frees all collected cells. */
 void sh_collect_everything(void);
 
+/* Finalises all that has a finaliser, reachable or not, and frees nothing. */
+void sh_collect_finalise_all(void);
+
 /* Runs `visit` with the world stopped; it must not call out. */
 void sh_with_world_stopped(void (*visit)(void *context), void *context);
 

@@ -9,7 +9,7 @@
 #include <stdarg.h>
 #include <string.h>
 
-#include "heaps/callback.h"
+#include "heaps/finalise.h"
 #include "heaps/weak_link.h"
 #include "threads/thread.h"
 
@@ -176,5 +176,5 @@ __attribute__((destructor)) static void at_exit(void)
         sh_weak_link_clear(&finalize->link, true);
     sh_lock_release(&sh_weak_lock);
     sh_critical_leave();
-    sh_callback_run();
+    sh_finalise_collected();
 }

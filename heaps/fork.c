@@ -5,6 +5,7 @@
 #include "heaps/background.h"
 #include "heaps/cache.h"
 #include "heaps/callback.h"
+#include "heaps/finalise.h"
 #include "heaps/limit.h"
 #include "heaps/purge.h"
 #include "heaps/run.h"
@@ -45,6 +46,7 @@ void sh_heap_fork_child(bool others)
     sh_lock_reset(&sh_shared_lock);
     sh_helper_fork_child(others);
     sh_background_fork_child();
+    sh_finalise_fork_child();
     sh_gang_fork_child();
     sh_purge_fork_child();
     recount_limit();

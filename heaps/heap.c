@@ -19,6 +19,7 @@
 #include "heaps/collect.h"
 #include "heaps/deferred.h"
 #include "heaps/fill.h"
+#include "heaps/finaliser_thread.h"
 #include "heaps/fork.h"
 #include "heaps/huge.h"
 #include "heaps/limit.h"
@@ -76,6 +77,7 @@ static bool holds(uintptr_t address)
 /* The threads of our own. */
 static void end_helpers(void)
 {
+    sh_finaliser_thread_end();
     sh_background_end();
     sh_gang_end();
 }
@@ -565,8 +567,7 @@ static SH_NOINLINE void clear_tables(void *p, struct sh_cell cell)
     if (sh_weak_freed(p, cell))
         gc_weakref_about_to_be_freed(p);
     sh_critical_enter();
-    sh_table_clear(cell, &cell.span->final_bits);
-    sh_callback_forget(p);
+    sh_callback_forget(cell);
     sh_critical_leave();
 }
 
@@ -623,10 +624,12 @@ static void *resize_pages(struct sh_span *span, size_t n, bool allow_move)
     if (span->state == SH_SPAN_HUGE && n > old && sh_heap_may_map(n - old) < n - old)
         return NULL;
     sh_critical_enter();
-    if (span->state == SH_SPAN_LARGE)
+    if (span->state == SH_SPAN_LARGE) {
         done = sh_run_resize(span, pages_of(n));
-    else if (allow_move && n >= SH_HUGE_MIN / 2 && !is_weakly_referenced(span))
+    } else if (allow_move && n >= SH_HUGE_MIN / 2 && !is_weakly_referenced(span)) {
+        sh_callback_withdraw((struct sh_cell){.span = span, .index = 0});
         done = sh_huge_resize(span, sh_round_up(n, SH_SLOT_BYTES));
+    }
     void *p = (void *)span->base;
     sh_critical_leave();
     if (!done)
@@ -661,7 +664,6 @@ static void *resize_by_copy(struct sh_cell cell, void *p, size_t n, const char *
         .kind = cell.span->kind,
         .zero = cell.span->kind == SH_KIND_SCAN,
     };
-    bool final = sh_table_test(cell, &cell.span->final_bits);
     size_t old = cell.span->cell_size;
     void *q = sh_heap_alloc(&request);
     if (!q)
@@ -669,7 +671,10 @@ static void *resize_by_copy(struct sh_cell cell, void *p, size_t n, const char *
     /* First the type, then the finaliser: where another thread forks in between, nobody
      * holds the new one in the child. */
     memcpy(q, p, sh_min(old, n));
-    if (final && !sh_object_set_final(q)) {
+    sh_critical_enter();
+    bool copied = sh_callback_copy_finaliser(cell, q);
+    sh_critical_leave();
+    if (!copied) {
         sh_heap_free(q, call);
         errno = ENOMEM;
         return NULL;

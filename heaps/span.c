@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "heaps/finaliser.h"
 #include "lib/check.h"
 #include "lib/meta.h"
 
@@ -45,6 +46,8 @@ struct sh_span *sh_span_new(size_t cells, uint8_t kind)
     }
     sh_store_relaxed(&span->final_bits, NULL);
     sh_store_relaxed(&span->weak_bits, NULL);
+    sh_store_relaxed(&span->waiting_bits, NULL);
+    span->finalisers = NULL;
     return span;
 }
 
@@ -62,6 +65,8 @@ static void delete_tables(struct sh_span *span)
 {
     delete_table(&span->final_bits, span->cell_count);
     delete_table(&span->weak_bits, span->cell_count);
+    delete_table(&span->waiting_bits, span->cell_count);
+    sh_finaliser_drop(span);
 }
 
 void sh_span_delete(struct sh_span *span)

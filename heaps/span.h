@@ -13,7 +13,8 @@
  *                                                         from LIVE to HELD or REMOTE; by
  *                                                         who holds it
  *   mark     reached in the last collection               written with the world stopped
- *   final    has a finaliser · weak  weakly referenced         atomic OR and AND; rare
+ *   final    has a finaliser · weak  weakly referenced ·
+ *   waiting  dead, and to be told of or finalised         atomic OR and AND; rare
  *
  *            refill           malloc            free by another thread
  *      FREE ---------> HELD <---------> LIVE ------------------------> REMOTE
@@ -88,6 +89,7 @@ typedef _Atomic uint8_t sh_cell_byte;
 
 struct sh_cache;
 struct sh_area;
+struct sh_finalisers;
 
 struct sh_span {
     /* Written by the owner, in its slow paths. */
@@ -106,6 +108,10 @@ struct sh_span {
     _Atomic uint32_t queued; /* linked in an inbox, or about to be; cleared only by
                               * who unlinked it */
     struct sh_span *inbox_next;
+
+    /* Rare: see heaps/callback.h. */
+    _Atomic(_Atomic uint64_t *) waiting_bits;
+    struct sh_finalisers *finalisers; /* under the callbacks' lock */
 
     /* Under the heap's lock. */
     SH_ALIGNED(SH_CACHE_LINE) struct sh_span *all_next, *all_prev; /* every span */
@@ -227,7 +233,7 @@ void sh_span_delete(struct sh_span *span);
 void sh_span_setup(
     struct sh_span *span, uintptr_t base, size_t cell_size, size_t cells, uint8_t kind);
 
-/* Final and weak tables that there are, of all spans. */
+/* Final, weak and waiting tables that there are, of all spans. */
 extern _Atomic size_t sh_span_tables;
 
 /* Checks all that can be said of a small span; the caller may read it. */

@@ -17,7 +17,7 @@
  *              |                                                (it calls)           ^
  *              '------ target dies, no callback; is cancelled; dies itself ----------'
  *
- * The queue is of links whose callbacks wait; it holds them. sh_callback_run takes from it.
+ * The queue is of links whose callbacks wait; it holds them. sh_callback_tell takes from it.
  *
  * What a collection does, the world stopped, each under the lock of its own:
  *

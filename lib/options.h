@@ -44,6 +44,11 @@ enum sh_junk { SH_JUNK_NONE, SH_JUNK_ALL, SH_JUNK_ALLOC, SH_JUNK_FREE };
     X(decay_ms, number, 1000, SH_RANGE(-1, 86400000),                                  \
         "milliseconds that freed memory is kept for reuse before it goes back to the " \
         "system; 0: it goes at once; -1: it stays")                                    \
+    X(finalise, choice, 0, SH_WORDS("at_once|on_demand|in_thread"),                    \
+        "who runs finalisers, unless the program says: the thread that collected, who "  \
+        "calls gc_run_finalisers, or a thread of the library's own")                   \
+    X(finalise_at_exit, flag, false, SH_BOOL,                                          \
+        "runs the finalisers of all objects when the program exits")                   \
     X(gc_log, text, "", SH_TEXT("stderr or a path"),                                   \
         "writes a line of JSON after each collection; %p in the path is the number "   \
         "of the process")                                                              \

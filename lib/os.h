@@ -93,6 +93,11 @@ int sh_os_append_open(const char *path);
 void sh_os_write(int file, const char *text, size_t len);
 void sh_os_close(int file);
 
+/* A descriptor that poll finds readable from raise on until lower. 0, or an errno. */
+int sh_os_event_make(int *event);
+void sh_os_event_raise(int event);
+void sh_os_event_lower(int event);
+
 /* ---- Text and the end ---- */
 
 void sh_os_write_stderr(const char *text, size_t len);

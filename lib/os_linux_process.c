@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -150,4 +151,27 @@ void sh_os_write(int file, const char *text, size_t len)
 void sh_os_close(int file)
 {
     sh_os_call4(SYS_close, file, 0, 0, 0);
+}
+
+/* ---- Events ---- */
+
+int sh_os_event_make(int *event)
+{
+    long made = sh_os_call4(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK, 0, 0);
+    if (made < 0)
+        return (int)-made;
+    *event = (int)made;
+    return 0;
+}
+
+void sh_os_event_raise(int event)
+{
+    uint64_t one = 1;
+    sh_os_call4(SYS_write, event, (long)&one, sizeof one, 0);
+}
+
+void sh_os_event_lower(int event)
+{
+    uint64_t times;
+    sh_os_call4(SYS_read, event, (long)&times, sizeof times, 0);
 }

@@ -157,10 +157,10 @@ static int create_helper(struct sh_os_helper *helper, size_t stack)
 
 /* With a default stack where thread-local storage leaves too little of a small one. */
 int sh_os_helper_start(
-    struct sh_os_helper *helper, void (*run)(struct sh_os_helper *helper))
+    struct sh_os_helper *helper, void (*run)(struct sh_os_helper *helper), bool large)
 {
     helper->run = run;
-    int error = create_helper(helper, HELPER_STACK);
+    int error = create_helper(helper, large ? 0 : HELPER_STACK);
     return error == EINVAL ? create_helper(helper, 0) : error;
 }
 

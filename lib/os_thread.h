@@ -48,7 +48,7 @@ struct sh_os_helper {
     void (*run)(struct sh_os_helper *helper);
 };
 int sh_os_helper_start(
-    struct sh_os_helper *helper, void (*run)(struct sh_os_helper *helper));
+    struct sh_os_helper *helper, void (*run)(struct sh_os_helper *helper), bool large);
 void sh_os_helper_join(struct sh_os_helper *helper);
 
 /* The process never had a second thread, as far as the C library knows. */

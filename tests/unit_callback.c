@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "heaps/callback.h"
+#include "heaps/finalise.h"
 #include "heaps/tables.h"
 #include "tests/spans.h"
 
@@ -91,7 +92,7 @@ static void **make_object(uint32_t cell, bool final, bool weak)
 static bool run_queued(void)
 {
     sh_critical_leave();
-    bool any = sh_callback_run();
+    bool any = sh_finalise_all();
     sh_critical_enter();
     return any;
 }
@@ -132,14 +133,21 @@ static void the_dead_are_told_of_once(void **unused)
     make_object(3, true, false);
     make_object(70, false, true);
     mark_all(sh_callback_gather);
-    assert_false(sh_table_test(cell_at(3), &span->final_bits));
-    assert_false(sh_table_test(cell_at(70), &span->weak_bits));
+    assert_true(sh_table_test(cell_at(3), &span->waiting_bits));
+    assert_true(sh_table_test(cell_at(70), &span->waiting_bits));
     clear_marks(span);
+    mark_all(sh_callback_add_roots);
     mark_all(sh_callback_gather);
+    assert_int_equal(sh_callback_waiting(), 1);
     assert_true(run_queued());
     assert_int_equal(call_count, 2);
-    assert_call(0, FINALISED, 3);
-    assert_call(1, TOLD, 70);
+    assert_call(0, TOLD, 70);
+    assert_call(1, FINALISED, 3);
+    for (uint32_t cell = 3; cell <= 70; cell += 67) {
+        assert_false(sh_table_test(cell_at(cell), &span->waiting_bits));
+        assert_false(sh_table_test(cell_at(cell), &span->final_bits));
+        assert_false(sh_table_test(cell_at(cell), &span->weak_bits));
+    }
     assert_false(run_queued());
     assert_int_equal(call_count, 2);
 }
@@ -200,36 +208,33 @@ static void the_gathered_are_kept_with_all_they_reach(void **unused)
     assert_int_equal(marked_bytes(), 3 * 64);
     /* Until they have run they are roots of the next collection. */
     clear_marks(span);
-    mark_all(sh_callback_add_queued);
+    mark_all(sh_callback_add_roots);
     assert_int_equal(marked_word(span, 0), 0x38);
     assert_true(run_queued());
     /* What another gathered one holds is finalised with it. */
     assert_int_equal(call_count, 2);
     clear_marks(span);
-    mark_all(sh_callback_add_queued);
+    mark_all(sh_callback_add_roots);
     assert_int_equal(marked_word(span, 0), 0);
 }
 
 static void what_was_freed_is_forgotten(void **unused)
 {
-    void *objects[300];
     for (uint32_t cell = 0; cell < 300; cell++)
-        objects[cell] = make_object(cell, true, true);
+        make_object(cell, true, true);
     mark_all(sh_callback_gather);
     for (uint32_t cell = 0; cell < 300; cell++)
         if (cell % 3 != 1)
-            sh_callback_forget(objects[cell]);
-    sh_callback_forget(&span);
+            sh_callback_forget(cell_at(cell));
     clear_marks(span);
-    mark_all(sh_callback_add_queued);
+    mark_all(sh_callback_add_roots);
     assert_int_equal(count_marked(span), 100);
     assert_true(run_queued());
     assert_int_equal(call_count, 200);
     for (uint32_t i = 0; i < 100; i++) {
-        assert_call(i * 2, TOLD, i * 3 + 1);
-        assert_call(i * 2 + 1, FINALISED, i * 3 + 1);
+        assert_call(i, TOLD, i * 3 + 1);
+        assert_call(i + 100, FINALISED, i * 3 + 1);
     }
-    sh_callback_forget(objects[1]);
 }
 
 /* ---- Out of callbacks ---- */
@@ -239,7 +244,7 @@ static unsigned nested_any, nested_runs;
 static void run_nested(void *object)
 {
     size_t before = call_count;
-    nested_any += sh_callback_run();
+    nested_any += sh_finalise_all();
     nested_runs++;
     MUST(call_count == before);
 }
@@ -288,7 +293,7 @@ static void what_comes_meanwhile_is_run_after(void **unused)
 static void forget_the_next(void *object)
 {
     sh_critical_enter();
-    sh_callback_forget((char *)object + 64);
+    sh_callback_forget(cell_at(sh_span_cell_of(span, (uintptr_t)object) + 1));
     sh_critical_leave();
 }
 

@@ -34,13 +34,44 @@ static void run(struct sh_os_helper *os)
     sh_critical_leave();
 }
 
-int sh_helper_start(struct sh_helper *helper, void (*work)(void))
+static int start(struct sh_helper *helper, void (*work)(void), bool large)
 {
     int saved = errno;
     helper->work = work;
-    int error = sh_os_helper_start(&helper->os, run);
+    int error = sh_os_helper_start(&helper->os, run, large);
     errno = saved;
     return error;
+}
+
+int sh_helper_start(struct sh_helper *helper, void (*work)(void))
+{
+    return start(helper, work, false);
+}
+
+int sh_helper_start_large(struct sh_helper *helper, void (*work)(void))
+{
+    return start(helper, work, true);
+}
+
+/* As a thread of the program's between its start and its registration: see
+ * threads/strangers.c. */
+bool sh_helper_enter(void)
+{
+    sh_strangers_ours_end();
+    sh_critical_leave();
+    sh_tls.phase = SH_PHASE_OPEN;
+    if (sh_thread_enter())
+        return true;
+    sh_helper_leave();
+    return false;
+}
+
+void sh_helper_leave(void)
+{
+    sh_thread_leave(false);
+    sh_tls.phase = SH_PHASE_ENDED;
+    sh_critical_enter();
+    sh_strangers_ours_begin();
 }
 
 void sh_helper_join(struct sh_helper *helper)

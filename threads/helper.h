@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Helpers: threads of the library's own (heaps/background.c has one, threads/gang.c
- * several), and where one may be made.
+ * Helpers: threads of the library's own (heaps/background.c and finaliser_thread.c have
+ * one each, threads/gang.c several), and where one may be made.
  *
- * A helper has no record and no cache; collections do not stop it, and what it frees is
+ * A helper has no record and no cache, but between enter and leave; collections do not stop it, and what it frees is
  * the shared cache's affair. All signals are blocked in it.
  *
  * It must not be made where the C library holds a lock that making a thread takes, nor,
@@ -34,6 +34,14 @@ bool sh_helper_may_be_made_here(void);
 
 /* 0, or why not. Keeps errno. */
 int sh_helper_start(struct sh_helper *helper, void (*work)(void));
+
+/* The same with as much stack as the program's threads have. */
+int sh_helper_start_large(struct sh_helper *helper, void (*work)(void));
+
+/* The calling helper becomes a thread of the heap's, that may run what the program's
+ * threads run, outside critical sections; until leave. False: no memory. */
+bool sh_helper_enter(void);
+void sh_helper_leave(void);
 
 /* Waits for its end. */
 void sh_helper_join(struct sh_helper *helper);

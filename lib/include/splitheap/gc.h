@@ -120,8 +120,9 @@ GC_PUBLIC void gc_collect_root(void **ptrs, size_t len);
 GC_PUBLIC void gc_collect_end(void);
 
 /**
- * Runs every finaliser and frees every gc_alloc'd object, reachable or not; malloc'd
- * memory stays. No object may be used afterwards. (Seed: gc_sweep_all.)
+ * Runs every finaliser, in the calling thread, and frees every gc_alloc'd object, reachable
+ * or not; malloc'd memory stays. No object may be used afterwards. Waits for the finaliser
+ * that the library's own thread is running. (Seed: gc_sweep_all.)
  */
 GC_PUBLIC void gc_sweep_all(void);
 
@@ -168,9 +169,77 @@ struct gc_type {
 /**
  * Ours. Runs the finaliser of `object`. The default calls the `finalise` of the struct
  * gc_type that the object's first word points to; a program may define its own. Called
- * in the thread that collected, with no lock held; it may use all of this header.
+ * where gc_set_finaliser_mode says, with no lock held; it may use all of this header.
  */
 GC_PUBLIC void gc_finalise(void *object);
+
+/** Ours. A finaliser: told of the dead object, which is intact, as is all it reaches. */
+typedef void gc_finaliser_fn(void *object, void *context);
+
+/**
+ * Ours. Gives the object that starts at `object`, of any size and however it was
+ * gc_alloc'd, a finaliser, in place of the one that it has (that of its type word too);
+ * NULL takes it away. One that waits to be run is replaced or taken away like any other:
+ * the object then waits for its death again.
+ *
+ * The finaliser is called once, with `object` and `context`, after a collection found
+ * the object dead: see gc_set_finaliser_mode. Dead objects that lead to one another, in
+ * circles too, are finalised after the same collection, all of them intact in memory,
+ * in no order that can be relied on. A finaliser may store the object somewhere; it then
+ * lives on without a finaliser until it is given another. It may use all of this header,
+ * and be left by a C++ exception or longjmp: what else waits is run after the next
+ * collection, or by the next gc_run_finalisers.
+ *
+ * `context` is kept alive as long as the finaliser is set; so it must not lead to
+ * `object`, which would never die. gc_realloc takes the finaliser along; gc_free runs
+ * none. 0; EINVAL for anything but a live object's start (malloc'd memory is none);
+ * ENOMEM, and what was set stays.
+ */
+GC_PUBLIC GC_ADDRESS_ONLY int gc_set_finaliser(
+    void *object, gc_finaliser_fn *finaliser, void *context);
+
+/** Ours. Where finalisers run, those of type words too. */
+enum gc_finaliser_mode {
+    GC_FINALISE_AT_ONCE,   /**< in the thread that collected, before it goes on */
+    GC_FINALISE_ON_DEMAND, /**< where gc_run_finalisers is called */
+    GC_FINALISE_IN_THREAD  /**< in a thread of the library's own */
+};
+
+/**
+ * Ours. Chooses the mode; GC_FINALISE_AT_ONCE is the default, or what the option finalise
+ * says. At once, a finaliser may run in any call that allocates, with whatever locks that
+ * thread holds. The thread of the library's own is made when it is first needed and ends
+ * with the program's last; all signals are blocked in it. A finaliser that it runs must
+ * not end it, nor be left by an exception. Where it cannot be made (in the child of a fork
+ * that made no thread yet, say) finalisers wait. Weak references are told of by the
+ * thread that collected, in any mode. 0, or EINVAL.
+ */
+GC_PUBLIC int gc_set_finaliser_mode(enum gc_finaliser_mode mode);
+
+/**
+ * Ours. Runs finalisers that wait, at most `max`, in the calling thread, in any mode; and
+ * returns how many ran. 0 inside gc_lock and inside a finaliser.
+ */
+GC_PUBLIC size_t gc_run_finalisers(size_t max);
+
+/** Ours. Says that finalisers wait. */
+typedef void gc_finaliser_notifier_fn(void *context);
+
+/**
+ * Ours. Has `notifier` called after each collection after which finalisers wait for
+ * gc_run_finalisers, in the thread that collected, with no lock held. It may use all of
+ * this header. Replaces the one before; NULL is none. Returns 0.
+ */
+GC_PUBLIC int gc_set_finaliser_notifier(
+    gc_finaliser_notifier_fn *notifier, void *context);
+
+/**
+ * Ours. A descriptor that is readable (for poll and its like) from when finalisers wait,
+ * in modes other than at once, until gc_run_finalisers has left none. It may be readable
+ * though none waits. It stays the library's: to be neither closed nor read. The child of
+ * a fork asks for one of its own. -1 with errno where there is none.
+ */
+GC_PUBLIC int gc_finaliser_fd(void);
 
 /**
  * Allocates `n_bytes`, aligned to 16 bytes or better, cleared unless a LEAF. NULL when

@@ -1,0 +1,475 @@
+/* SPDX-License-Identifier: MIT */
+/* Where finalisers run: at once, on demand, in a thread of the library's own; at exit. */
+#include <errno.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "tests/heap.h"
+
+static _Atomic size_t finalised;
+static _Atomic pthread_t by;
+static void (*_Atomic deed)(void *object);
+
+static void finalise(void *object, void *context)
+{
+    MUST(gc_nbytes(object) > 0);
+    by = pthread_self();
+    if (deed)
+        deed(object);
+    finalised++;
+}
+
+static void *make(void *many)
+{
+    for (uintptr_t i = 0; i < (uintptr_t)many; i++)
+        MUST(gc_set_finaliser(gc_alloc(48, 0), finalise, NULL) == 0);
+    return NULL;
+}
+
+/* So many die in a collection; some may be held by stale words. */
+static void let_die(size_t many)
+{
+    in_thread(make, (void *)many);
+    clear_stack();
+    gc_collect();
+}
+
+static int begin(void **unused)
+{
+    MUST(gc_set_finaliser_mode(GC_FINALISE_AT_ONCE) == 0);
+    MUST(gc_set_finaliser_notifier(NULL, NULL) == 0);
+    deed = NULL;
+    clear_stack();
+    gc_sweep_all();
+    finalised = 0;
+    return 0;
+}
+
+#define MODE_TEST(function) cmocka_unit_test_setup(function, begin)
+
+/* Not asserted from another thread: the test fails here. */
+static void await(size_t least)
+{
+    for (int i = 0; i < 3000 && finalised < least; i++)
+        usleep(10000);
+    assert_true(finalised >= least);
+}
+
+/* ---- At once ---- */
+
+static void at_once_is_the_default(void **unused)
+{
+    let_die(100);
+    assert_in_range(finalised, 98, 100);
+    assert_true(pthread_equal(by, pthread_self()));
+    assert_int_equal(gc_run_finalisers(SIZE_MAX), 0);
+    assert_int_equal(gc_set_finaliser_mode((enum gc_finaliser_mode)3), EINVAL);
+    assert_int_equal(gc_set_finaliser_mode((enum gc_finaliser_mode) - 1), EINVAL);
+}
+
+/* ---- On demand ---- */
+
+static size_t let_wait(size_t many)
+{
+    assert_int_equal(gc_set_finaliser_mode(GC_FINALISE_ON_DEMAND), 0);
+    let_die(many);
+    assert_int_equal(finalised, 0);
+    return many;
+}
+
+static void on_demand_so_many_run(void **unused)
+{
+    let_wait(1000);
+    for (int round = 0; round < 3; round++) /* they are kept */
+        gc_collect();
+    assert_int_equal(finalised, 0);
+    assert_int_equal(gc_run_finalisers(0), 0);
+    assert_int_equal(gc_run_finalisers(1), 1);
+    assert_int_equal(finalised, 1);
+    assert_int_equal(gc_run_finalisers(99), 99);
+    assert_int_equal(finalised, 100);
+    assert_in_range(gc_run_finalisers(SIZE_MAX), 890, 900);
+    assert_int_equal(gc_run_finalisers(SIZE_MAX), 0);
+    assert_in_range(finalised, 990, 1000);
+}
+
+static void inside_gc_lock_none_run(void **unused)
+{
+    let_wait(10);
+    gc_lock();
+    assert_int_equal(gc_run_finalisers(SIZE_MAX), 0);
+    gc_unlock();
+    assert_in_range(gc_run_finalisers(SIZE_MAX), 8, 10);
+}
+
+static void run_inside(void *object)
+{
+    MUST(gc_run_finalisers(SIZE_MAX) == 0);
+}
+
+static void inside_a_finaliser_none_run(void **unused)
+{
+    let_wait(10);
+    deed = run_inside;
+    assert_in_range(gc_run_finalisers(SIZE_MAX), 8, 10);
+}
+
+static void who_turns_to_at_once_has_them_run_then(void **unused)
+{
+    let_wait(100);
+    gc_set_finaliser_mode(GC_FINALISE_AT_ONCE);
+    gc_collect();
+    assert_in_range(finalised, 98, 100);
+}
+
+static void gc_sweep_all_runs_them_in_any_mode(void **unused)
+{
+    let_wait(100);
+    make((void *)100);
+    gc_sweep_all();
+    assert_int_equal(finalised, 200);
+    gc_set_finaliser_mode(GC_FINALISE_IN_THREAD);
+    make((void *)100);
+    gc_sweep_all();
+    await(300);
+    assert_int_equal(finalised, 300);
+}
+
+static void *run_all(void *unused)
+{
+    while (gc_run_finalisers(3))
+        ;
+    return NULL;
+}
+
+static void several_threads_may_run_them(void **unused)
+{
+    pthread_t threads[4];
+    let_wait(5000);
+    for (int i = 0; i < 4; i++)
+        threads[i] = start(run_all, NULL);
+    for (int i = 0; i < 4; i++)
+        join(threads[i]);
+    assert_in_range(finalised, 4950, 5000);
+}
+
+static jmp_buf out;
+static size_t called;
+
+static void jump(void *object)
+{
+    if (called++ % 5 == 4)
+        longjmp(out, 1);
+}
+
+static void the_rest_can_be_run_after_a_longjmp(void **unused)
+{
+    static volatile size_t left;
+    let_wait(100);
+    deed = jump;
+    left = called = 0;
+    if (setjmp(out))
+        left++;
+    while (gc_run_finalisers(SIZE_MAX))
+        ;
+    assert_in_range(called, 98, 100);
+    assert_int_equal(left, called / 5);
+    assert_int_equal(finalised, called - left);
+}
+
+/* ---- Who is told ---- */
+
+static _Atomic size_t notified;
+static void *notified_with;
+
+static void notice(void *context)
+{
+    MUST(!gc_is_locked());
+    notified++;
+    notified_with = context;
+    gc_free(gc_alloc(100, 0));
+}
+
+static void the_notifier_is_called(void **unused)
+{
+    static int context;
+    notified = 0;
+    assert_int_equal(gc_set_finaliser_notifier(notice, &context), 0);
+    let_die(10);
+    assert_int_equal(notified, 0);
+    finalised = 0;
+    let_wait(10);
+    assert_int_equal(notified, 1);
+    assert_true(notified_with == &context);
+    gc_collect(); /* they wait still */
+    assert_int_equal(notified, 2);
+    gc_run_finalisers(SIZE_MAX);
+    gc_collect();
+    assert_int_equal(notified, 2);
+    gc_set_finaliser_notifier(NULL, NULL);
+    let_die(10);
+    assert_int_equal(notified, 2);
+}
+
+static bool readable(int fd)
+{
+    struct pollfd poll_for = {.fd = fd, .events = POLLIN};
+    MUST(poll(&poll_for, 1, 0) >= 0);
+    return poll_for.revents & POLLIN;
+}
+
+static void the_descriptor_is_readable_while_some_wait(void **unused)
+{
+    int fd = gc_finaliser_fd();
+    assert_true(fd >= 0);
+    assert_int_equal(gc_finaliser_fd(), fd);
+    assert_false(readable(fd));
+    let_wait(100);
+    assert_true(readable(fd));
+    assert_int_equal(gc_run_finalisers(10), 10);
+    assert_true(readable(fd));
+    gc_run_finalisers(SIZE_MAX);
+    assert_false(readable(fd));
+    gc_collect();
+    assert_false(readable(fd));
+}
+
+/* ---- In a thread of the library's own ---- */
+
+static void allocate_and_collect(void *object)
+{
+    void *p = gc_alloc(5000, 0);
+    MUST(p && gc_set_finaliser(p, NULL, NULL) == 0);
+    if (finalised % 50 == 0)
+        gc_collect();
+    MUST(gc_nbytes(p) >= 5000);
+    MUST(!gc_is_locked());
+}
+
+static void in_a_thread_another_runs_them(void **unused)
+{
+    gc_set_finaliser_mode(GC_FINALISE_IN_THREAD);
+    for (size_t round = 1; round <= 5; round++) {
+        deed = round % 2 ? allocate_and_collect : NULL;
+        let_die(200);
+        await(round * 200 - 20);
+        assert_false(pthread_equal(by, pthread_self()));
+    }
+}
+
+static _Atomic uint32_t step;
+
+static void wait_for_step(void *object)
+{
+    void *volatile held = gc_alloc(64, 0);
+    memset(held, 7, 64);
+    set_flag(&step, 1);
+    await_flag(&step, 2);
+    for (int i = 0; i < 64; i++)
+        MUST(((char *)held)[i] == 7);
+    deed = NULL;
+}
+
+/* Its stack is scanned, and collections stop it. */
+static void what_that_thread_holds_is_kept(void **unused)
+{
+    gc_set_finaliser_mode(GC_FINALISE_IN_THREAD);
+    step = 0;
+    deed = wait_for_step;
+    let_die(20);
+    await_flag(&step, 1);
+    for (int round = 0; round < 3; round++) {
+        gc_collect();
+        for (int i = 0; i < 1000; i++)
+            memset(gc_alloc(64, 0), 1, 64);
+    }
+    set_flag(&step, 2);
+    await(15);
+}
+
+static void gc_sweep_all_waits_for_that_thread(void **unused)
+{
+    gc_set_finaliser_mode(GC_FINALISE_IN_THREAD);
+    for (int round = 0; round < 50; round++) {
+        finalised = 0;
+        let_die(50);
+        make((void *)10);
+        gc_sweep_all();
+        assert_int_equal(finalised, 60);
+    }
+}
+
+/* ---- Forks and the end ---- */
+
+static int status_of(pid_t child)
+{
+    int status;
+    MUST(waitpid(child, &status, 0) == child);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + status;
+}
+
+/* If the thread was at work in the parent, only who made one gets one. */
+static int in_child(void)
+{
+    finalised = 0;
+    let_die(100);
+    for (int i = 0; i < 3000 && finalised < 90; i++)
+        usleep(10000);
+    return finalised >= 90 ? 0 : 1;
+}
+
+/* Also while that thread is at work. */
+static void a_child_has_a_thread_of_its_own(void **unused)
+{
+    if (SH_TSAN)
+        skip(); /* wants no threads in children */
+    gc_set_finaliser_mode(GC_FINALISE_IN_THREAD);
+    for (int i = 0; i < 6; i++) {
+        let_die(100);
+        if (i % 2)
+            await(100 * (size_t)(i + 1) - 60);
+        pid_t child = fork();
+        MUST(child >= 0);
+        if (child == 0)
+            _exit(in_child());
+        assert_int_equal(status_of(child), 0);
+    }
+    await(500);
+}
+
+static void a_child_has_a_descriptor_of_its_own(void **unused)
+{
+    int fd = gc_finaliser_fd();
+    let_wait(100);
+    pid_t child = fork();
+    if (child == 0) {
+        int own = gc_finaliser_fd();
+        bool good = own >= 0 && own != fd && readable(own);
+        gc_run_finalisers(SIZE_MAX);
+        _exit(!good || readable(own));
+    }
+    assert_int_equal(status_of(child), 0);
+    assert_true(readable(fd));
+    gc_run_finalisers(SIZE_MAX);
+}
+
+static void say(void *object, void *context)
+{
+    MUST(write(1, ".", 1) == 1);
+}
+
+static void *end_later(void *unused)
+{
+    make((void *)100);
+    gc_collect();
+    return NULL;
+}
+
+/* The program is this one, started anew with an argument. */
+static void *volatile held[100];
+
+static int exiting(const char *how)
+{
+    if (strcmp(how, "last_thread") == 0) {
+        gc_set_finaliser_mode(GC_FINALISE_IN_THREAD);
+        let_die(100);
+        start(end_later, NULL);
+        pthread_exit(NULL);
+    }
+    for (int i = 0; i < 100; i++) {
+        held[i] = gc_alloc(i % 2 ? 64 : 50000, 0);
+        MUST(gc_set_finaliser(held[i], say, NULL) == 0);
+    }
+    if (strcmp(how, "thread") == 0)
+        gc_set_finaliser_mode(GC_FINALISE_IN_THREAD);
+    if (strcmp(how, "demand") == 0)
+        gc_set_finaliser_mode(GC_FINALISE_ON_DEMAND);
+    if (strcmp(how, "collected") == 0)
+        gc_collect();
+    return 0;
+}
+
+static size_t bytes_written(const char *how, const char *options, int *status)
+{
+    int ends[2];
+    MUST(pipe(ends) == 0);
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(ends[1], 1);
+        close(ends[0]);
+        close(ends[1]);
+        setenv("SPLITHEAP_CONF", options, 1);
+        execl("/proc/self/exe", "api_finaliser_modes", how, (char *)NULL);
+        _exit(99);
+    }
+    close(ends[1]);
+    size_t bytes = 0;
+    char text[256];
+    ssize_t n;
+    while ((n = read(ends[0], text, sizeof text)) > 0)
+        bytes += (size_t)n;
+    close(ends[0]);
+    *status = status_of(child);
+    return bytes;
+}
+
+static void at_exit_all_run_if_so_wanted(void **unused)
+{
+    static const char *const hows[] = {"at_once", "thread", "demand", "collected"};
+    int status;
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(bytes_written(hows[i], "finalise_at_exit:true", &status), 100);
+        assert_int_equal(status, 0);
+        assert_int_equal(bytes_written(hows[i], "", &status), 0);
+        assert_int_equal(status, 0);
+    }
+    assert_int_equal(
+        bytes_written("at_once", "finalise_at_exit:true,finalise:in_thread", &status),
+        100);
+}
+
+/* The library's own thread does not keep the process. */
+static void the_process_ends_with_its_last_thread(void **unused)
+{
+    int status;
+    if (SH_TSAN)
+        skip(); /* a thread of its own keeps the process after its main thread ended */
+    for (int i = 0; i < 5; i++) {
+        bytes_written("last_thread", "", &status);
+        assert_int_equal(status, 0);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1)
+        return exiting(argv[1]);
+    const struct CMUnitTest tests[] = {
+        MODE_TEST(at_once_is_the_default),
+        MODE_TEST(on_demand_so_many_run),
+        MODE_TEST(inside_gc_lock_none_run),
+        MODE_TEST(inside_a_finaliser_none_run),
+        MODE_TEST(who_turns_to_at_once_has_them_run_then),
+        MODE_TEST(gc_sweep_all_runs_them_in_any_mode),
+        MODE_TEST(several_threads_may_run_them),
+        MODE_TEST(the_rest_can_be_run_after_a_longjmp),
+        MODE_TEST(the_notifier_is_called),
+        MODE_TEST(the_descriptor_is_readable_while_some_wait),
+        MODE_TEST(in_a_thread_another_runs_them),
+        MODE_TEST(what_that_thread_holds_is_kept),
+        MODE_TEST(gc_sweep_all_waits_for_that_thread),
+        MODE_TEST(a_child_has_a_thread_of_its_own),
+        MODE_TEST(a_child_has_a_descriptor_of_its_own),
+        MODE_TEST(at_exit_all_run_if_so_wanted),
+        MODE_TEST(the_process_ends_with_its_last_thread),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
