@@ -25,7 +25,7 @@
 
 struct sh_burial {
     /* By inbox_next, for their `queued` is taken; still on their owners' lists. */
-    struct sh_span *dead;
+    SH_ALIGNED(SH_CACHE_LINE) struct sh_span *dead;
     size_t objects, bytes; /* that were marked */
     size_t pages;          /* of all spans of collected kinds */
 };

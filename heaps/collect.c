@@ -25,9 +25,11 @@
 #include "heaps/pace.h"
 #include "heaps/remote.h"
 #include "heaps/run.h"
+#include "heaps/span_walk.h"
 #include "heaps/sweep.h"
 #include "heaps/weak_link.h"
 #include "lib/check.h"
+#include "threads/gang.h"
 #include "threads/gc_mutex.h"
 #include "threads/named_roots.h"
 #include "threads/registry.h"
@@ -144,21 +146,27 @@ static size_t room_left(const struct sh_burial *burial)
     return (left + burial->pages) * SH_PAGE_SIZE - burial->bytes;
 }
 
+static void bury(void *burials, unsigned member, struct sh_span *span)
+{
+    sh_bury_span((struct sh_burial *)burials + member, span);
+}
+
 /* From here on spans of collected kinds are due to be swept. */
 static void end_epoch(void)
 {
-    struct sh_burial burial = {.dead = NULL};
+    struct sh_burial burials[SH_GANG_MAX] = {{.dead = NULL}}, *all = &burials[0];
     sh_event_marked();
     if (SH_CHECKS >= 3)
         sh_mark_check();
-    for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
-        sh_bury_span(&burial, span);
-    collection.dead = sh_bury_condemn(&burial);
+    sh_span_walk(bury, burials, sh_mark_helpers());
+    for (unsigned i = 1; i < SH_GANG_MAX; i++)
+        sh_bury_join(all, &burials[i]);
+    collection.dead = sh_bury_condemn(all);
     sh_add_relaxed(&sh_epoch, 1u);
-    sh_event.marked_objects = burial.objects;
-    sh_event.marked_bytes = burial.bytes;
+    sh_event.marked_objects = all->objects;
+    sh_event.marked_bytes = all->bytes;
     sh_event.markers = sh_mark_end();
-    sh_pace_collected(&sh_event, room_left(&burial));
+    sh_pace_collected(&sh_event, room_left(all));
 }
 
 /* ---- The phases ---- */

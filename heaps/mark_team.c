@@ -10,6 +10,7 @@
 #include "heaps/memcheck.h"
 #include "heaps/page_map.h"
 #include "heaps/run.h"
+#include "heaps/span_walk.h"
 #include "heaps/sweep.h"
 #include "heaps/word.h"
 #include "lib/options.h"
@@ -266,9 +267,14 @@ static bool finish_markers(void)
     return overflowed;
 }
 
+unsigned sh_mark_helpers(void)
+{
+    return (unsigned)sh_min(sh_gang_helpers(), helpers_worth());
+}
+
 static void mark_reached(void)
 {
-    unsigned helpers = (unsigned)sh_min(sh_gang_helpers(), helpers_worth());
+    unsigned helpers = sh_mark_helpers();
     sh_mark_pool_open();
     if (helpers)
         sh_gang_open(help, NULL, helpers);
@@ -320,11 +326,17 @@ bool sh_mark_watch_end(void)
 
 /* ---- Begin and end ---- */
 
+static void prepare(void *unused, unsigned member, struct sh_span *span)
+{
+    (void)unused;
+    (void)member;
+    if (sh_span_collected(span))
+        sh_span_prepare(span);
+}
+
 void sh_mark_begin(void)
 {
-    for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
-        if (sh_span_collected(span))
-            sh_span_prepare(span);
+    sh_span_walk(prepare, NULL, sh_mark_helpers());
     sh_word_begin();
     explicit_left_out = sh_load_relaxed(&explicit_off);
     sh_marker_init(&markers[0], 0, 0);

@@ -63,4 +63,7 @@ bool sh_mark_watch_end(void);
 
 unsigned sh_mark_end(void);
 
+/* How many helpers are worth their waking for a heap of this size. */
+unsigned sh_mark_helpers(void);
+
 #endif /* SH_HEAPS_MARK_TEAM_H */

@@ -23,7 +23,7 @@ enum sh_rank {
     SH_RANK_CALLBACK, /* heaps/callback.c: callbacks queued */
     SH_RANK_HEAP,     /* heaps/run.c: areas, runs, page map, list of spans */
     SH_RANK_WEAK,     /* heaps/weak_link.c: links, and the table of them */
-    SH_RANK_MARK,     /* heaps/mark_pool.c: work that markers share */
+    SH_RANK_MARK,     /* heaps/mark_pool.c, span_walk.c: work that markers share */
     SH_RANK_META,     /* lib/meta.c: metadata memory */
     SH_RANK_COUNT
 };
