@@ -8,6 +8,8 @@
  */
 #include <aio.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <mqueue.h>
 #include <netdb.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -28,7 +30,9 @@
 
 #include "lib/os_linux_call.h"
 #include "lib/os_thread.h"
+#include "tests/child.h"
 #include "tests/heap.h"
+#include "threads/gang.h"
 
 #define BYTES 200
 
@@ -201,6 +205,30 @@ static void start_read(void)
 static void asynchronous_io_threads(void **unused)
 {
     check_notified(start_read);
+}
+
+static mqd_t queue;
+
+static void start_message(void)
+{
+    struct sigevent what = event();
+    char got[8];
+    assert_int_equal(mq_notify(queue, &what), 0);
+    assert_int_equal(mq_send(queue, "x", 1, 0), 0);
+    assert_int_equal(mq_receive(queue, got, sizeof got, NULL), 1);
+}
+
+static void message_threads(void **unused)
+{
+    struct mq_attr most = {.mq_maxmsg = 1, .mq_msgsize = 8};
+    char name[32];
+    snprintf(name, sizeof name, "/splitheap-%d", (int)getpid());
+    queue = mq_open(name, O_RDWR | O_CREAT | O_EXCL, 0600, &most);
+    if (queue == (mqd_t)-1)
+        skip(); /* the system has none, or no more */
+    mq_unlink(name);
+    check_notified(start_message);
+    mq_close(queue);
 }
 
 /* ---- Made behind our back ---- */
@@ -403,6 +431,55 @@ static void strangers_may_come_and_go(void **unused)
         join(threads[i]);
 }
 
+/* ---- In a child ---- */
+
+static void *idle(void *unused)
+{
+    pause();
+    return NULL;
+}
+
+/* Beside none, one, two ... others: if threads that are no more were counted, some of them
+ * would make up for the stranger. */
+static void check_in_child(void *unused)
+{
+    pthread_t thread;
+    for (int i = 0; i < 5; i++) {
+        check_both(start_behind);
+        MUST(sh_os_pthread_create()(&thread, NULL, idle, NULL) == 0);
+    }
+}
+
+/* Worth a second marker. */
+static void have_thread_of_ours(void)
+{
+    void *large = sh_malloc((size_t)8 << 20);
+    gc_set_markers(2);
+    gc_collect();
+    assert_int_equal(sh_gang_helpers(), 1);
+    sh_free(large);
+}
+
+/* Who is held at the fork is not there any more, nor is a marker. */
+static void a_childs_strangers_are_its_own(void **unused)
+{
+    struct child child;
+    allocates = false;
+    step = 0;
+    make_object();
+    start_behind();
+    await(1);
+    have_thread_of_ours();
+    collect_some();
+    child_run(&child, check_in_child, NULL);
+    tell(2);
+    while (step == 2)
+        sched_yield();
+    assert_int_equal(step, 3);
+    if (!child_returned(&child))
+        fail_msg("status %#x: %s", child.status, child.text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -412,11 +489,13 @@ int main(void)
         cmocka_unit_test(timer_threads),
         cmocka_unit_test(name_lookup_threads),
         cmocka_unit_test(asynchronous_io_threads),
+        cmocka_unit_test(message_threads),
         cmocka_unit_test(cloned_threads),
         cmocka_unit_test(with_no_room_for_signals),
         cmocka_unit_test(who_unregisters_is_left_alone),
         cmocka_unit_test(who_blocks_all_signals_is_not_waited_for),
         cmocka_unit_test(strangers_may_come_and_go),
+        cmocka_unit_test(a_childs_strangers_are_its_own),
     };
     if (SH_TSAN)
         return 77; /* it has threads of its own, which are not to be stopped */

@@ -11,7 +11,11 @@
 #include <stdint.h>
 #include <errno.h>
 #include <limits.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -566,6 +570,253 @@ static void a_thread_that_masks_signals_is_reported_and_left_alone(void **unused
     assert_in_range(ms, 200, 60000);
 }
 
+/* ---- What others do to threads and to the process ---- */
+
+/* With a process beside this one, which lives as long; in memory that both see. */
+struct beside {
+    _Atomic uint32_t stage, tid;
+    _Atomic bool refused, fifo;
+    pid_t ours, pid;
+};
+
+static struct beside *beside;
+
+static void await_beside(uint32_t value)
+{
+    while (sh_load_acquire(&beside->stage) < value)
+        sleep_us(1000);
+}
+
+static void begin_beside(void (*routine)(void))
+{
+    beside = mmap(NULL, sizeof *beside, PROT_READ | PROT_WRITE,
+        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    MUST(beside != MAP_FAILED);
+    beside->ours = getpid();
+    pid_t pid = fork();
+    MUST(pid >= 0);
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        routine();
+        _exit(0);
+    }
+    beside->pid = pid;
+    prctl(PR_SET_PTRACER, pid);
+}
+
+static void end_beside(void)
+{
+    kill(beside->pid, SIGKILL);
+    waitpid(beside->pid, NULL, 0);
+}
+
+/* The one report in `text`; returns what comes after it. */
+static const char *check_report(const char *text, const char *thread, const char *why)
+{
+    unsigned tid, ms;
+    int end = 0;
+    char name[16], reason[80], state;
+    assert_int_equal(sscanf(text,
+                         "splitheap: thread %u (%15[^)]) has not stopped for %u ms; it "
+                         "%79[^(](signal %*d, state %c, in %*[^,], system call %*d, at "
+                         "%*[^)])\n%n",
+                         &tid, name, &ms, reason, &state, &end),
+        5);
+    assert_true(end > 0);
+    assert_string_equal(name, thread);
+    assert_memory_equal(reason, why, strlen(why));
+    return text + end;
+}
+
+static void *be_named(void *name)
+{
+    sh_thread_enter();
+    prctl(PR_SET_NAME, name);
+    set_flag(&stage, sh_os_thread_id());
+    while (!sh_load_relaxed(&over))
+        step(&workers[0]);
+    return NULL;
+}
+
+static pthread_t start_named(const char *name)
+{
+    sh_store_relaxed(&stage, 0);
+    pthread_t thread = start(be_named, (void *)(uintptr_t)name);
+    while (sh_load_acquire(&stage) == 0)
+        sleep_us(100);
+    return thread;
+}
+
+static void hold_thread(void)
+{
+    await_beside(1);
+    pid_t tid = (pid_t)beside->tid;
+    beside->refused = ptrace(PTRACE_SEIZE, tid, NULL, NULL) != 0 ||
+                      ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) != 0 ||
+                      waitpid(tid, NULL, __WALL) != tid;
+    sh_store_seq_cst(&beside->stage, 2u);
+    await_beside(3);
+    ptrace(PTRACE_DETACH, tid, NULL, NULL);
+    await_beside(4);
+}
+
+static void debug_in_child(void *unused)
+{
+    sh_stop_patience_ns = 200000000;
+    begin_beside(hold_thread);
+    pthread_t thread = start_named("debugged");
+    beside->tid = sh_load_relaxed(&stage);
+    sh_store_seq_cst(&beside->stage, 1u);
+    await_beside(2);
+    if (beside->refused)
+        _exit(77);
+    MUST(!sh_world_stop_to_collect(true, false));
+    sh_stop_patience_ns = 100000000000;
+    sh_store_seq_cst(&beside->stage, 3u);
+    stop_to_collect();
+    resume();
+    sh_store_seq_cst(&over, true);
+    join(thread);
+    end_beside();
+}
+
+static void a_thread_that_a_debugger_holds_is_reported(void **unused)
+{
+    struct child child;
+    child_run(&child, debug_in_child, NULL);
+    if (WIFEXITED(child.status) && WEXITSTATUS(child.status) == 77)
+        skip(); /* not allowed here */
+    if (!child_returned(&child))
+        fail_msg("status %#x: %s", child.status, child.text);
+    const char *rest =
+        check_report(child.text, "debugged", "is stopped, by a debugger");
+    assert_string_equal(rest, "");
+}
+
+static void use_processor(pid_t tid, size_t number)
+{
+    cpu_set_t all, one;
+    MUST(sched_getaffinity(0, sizeof all, &all) == 0);
+    CPU_ZERO(&one);
+    for (size_t i = 0; i < CPU_SETSIZE; i++)
+        if (CPU_ISSET(i, &all) && number-- == 0)
+            CPU_SET(i, &one);
+    if (CPU_COUNT(&one))
+        MUST(sched_setaffinity(tid, sizeof one, &one) == 0);
+}
+
+/* At a real-time priority, where that is allowed: then others have a twentieth. */
+static void be_busy(void)
+{
+    struct sched_param priority = {.sched_priority = 1};
+    await_beside(1);
+    beside->fifo = sched_setscheduler(0, SCHED_FIFO, &priority) == 0;
+    sh_store_seq_cst(&beside->stage, 2u);
+    for (;;)
+        sh_cpu_pause();
+}
+
+/* The stopper has another processor. */
+static void stop_low_priority_in_child(void *unused)
+{
+    struct sched_param none = {.sched_priority = 0};
+    cpu_set_t all;
+    MUST(sched_getaffinity(0, sizeof all, &all) == 0);
+    if (CPU_COUNT(&all) < 2)
+        _exit(77);
+    begin_beside(be_busy);
+    pthread_t thread = start_named("low");
+    pid_t low = (pid_t)sh_load_relaxed(&stage);
+    use_processor(low, 0);
+    use_processor(beside->pid, 0);
+    use_processor(0, 1);
+    MUST(sched_setscheduler(low, SCHED_IDLE, &none) == 0);
+    sh_store_seq_cst(&beside->stage, 1u);
+    await_beside(2);
+    sh_stop_patience_ns = 100000000;
+    unsigned failed = 0;
+    for (int i = 0; i < 10 && !failed; i++) {
+        if (sh_world_stop_to_collect(true, false))
+            resume();
+        else
+            failed++;
+        sleep_us(10000);
+    }
+    MUST(failed || !beside->fifo);
+    end_beside();
+    sh_stop_patience_ns = 100000000000;
+    stop_to_collect();
+    resume();
+    sh_store_seq_cst(&over, true);
+    join(thread);
+}
+
+static void a_thread_that_gets_no_time_is_reported(void **unused)
+{
+    struct child child;
+    child_run(&child, stop_low_priority_in_child, NULL);
+    if (WIFEXITED(child.status) && WEXITSTATUS(child.status) == 77)
+        skip(); /* one processor */
+    if (!child_returned(&child))
+        fail_msg("status %#x: %s", child.status, child.text);
+    if (*child.text)
+        assert_string_equal(check_report(child.text, "low", "gets no time to run"), "");
+}
+
+/* ---- The process is stopped ---- */
+
+#define STANDS_US 2500000
+
+static void let_go_on(void)
+{
+    await_beside(1);
+    for (;;) {
+        sleep_us(STANDS_US);
+        kill(beside->ours, SIGCONT);
+    }
+}
+
+/* It takes the signal for stopping only after the process stood, in the midst of a stop. */
+static void *stop_the_process(void *unused)
+{
+    uint64_t before, stood = (uint64_t)STANDS_US * 800;
+    sh_thread_enter();
+    uint64_t mask = sh_os_signals_block();
+    set_flag(&stage, 1);
+    while (sh_load_acquire(&sh_tls.self->state) != SH_THREAD_WANTED)
+        sleep_us(100);
+    sh_store_seq_cst(&beside->stage, 1u);
+    do {
+        before = sh_os_now_ns();
+        kill(beside->ours, SIGSTOP);
+        sleep_us(1000);
+    } while (sh_os_now_ns() - before < stood);
+    sh_os_signals_restore(mask);
+    return NULL;
+}
+
+static void stand_in_child(void *unused)
+{
+    begin_beside(let_go_on);
+    sh_store_relaxed(&stage, 0);
+    sh_stop_patience_ns = (uint64_t)STANDS_US * 800;
+    sh_stop_prepare();
+    pthread_t thread = start(stop_the_process, NULL);
+    await_flag(&stage, 1);
+    stop_to_collect();
+    resume();
+    join(thread);
+    end_beside();
+}
+
+static void time_in_which_the_process_stood_does_not_count(void **unused)
+{
+    struct child child;
+    child_run(&child, stand_in_child, NULL);
+    if (!child_returned(&child) || *child.text)
+        fail_msg("status %#x: %s", child.status, child.text);
+}
+
 /* It does not get the signal, but looks when it leaves a critical section. */
 static void *mask_and_be_critical(void *arg)
 {
@@ -711,6 +962,9 @@ int main(void)
         cmocka_unit_test(the_signal_is_chosen_before_use),
         cmocka_unit_test(a_thread_that_masks_signals_is_reported_and_left_alone),
         cmocka_unit_test(a_thread_that_masks_signals_stops_where_it_comes_by),
+        cmocka_unit_test(a_thread_that_a_debugger_holds_is_reported),
+        cmocka_unit_test(a_thread_that_gets_no_time_is_reported),
+        cmocka_unit_test(time_in_which_the_process_stood_does_not_count),
         cmocka_unit_test(a_vanished_thread_is_given_up),
         cmocka_unit_test(blocking_is_begun_and_ended_in_turn),
         cmocka_unit_test(a_world_of_one_stops),
