@@ -28,8 +28,10 @@ struct view {
 
 static char head_character(const struct sh_span *span)
 {
-    static const char heads[SH_KIND_COUNT] = {
-        [SH_KIND_EXPLICIT] = 'e', [SH_KIND_SCAN] = 'h', [SH_KIND_LEAF] = 'l'};
+    static const char heads[SH_KIND_COUNT] = {[SH_KIND_EXPLICIT] = 'e',
+        [SH_KIND_SCAN] = 'h',
+        [SH_KIND_LEAF] = 'l',
+        [SH_KIND_TYPED] = 't'};
     return heads[span->kind];
 }
 

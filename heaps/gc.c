@@ -210,19 +210,42 @@ static void *reload(enum sh_kind kind, size_t n_bytes)
     if (current && !sh_span_sweep_due(current))
         p = sh_cache_reload(cache, kind, c);
     sh_cache_leave(cache);
+    if (p && kind == SH_KIND_TYPED)
+        *(void *volatile *)p = NULL;
     sh_critical_leave();
-    if (p && kind == SH_KIND_SCAN)
+    if (p && sh_kind_is_cleared(kind))
         clear_cell(p, sh_size_classes[c].size);
+    return p;
+}
+
+static enum sh_kind kind_of(unsigned flags)
+{
+    if (flags & GC_ALLOC_FLAG_TYPED)
+        return SH_KIND_TYPED;
+    return flags & GC_ALLOC_FLAG_LEAF ? SH_KIND_LEAF : SH_KIND_SCAN;
+}
+
+/* NULL: the slow path. What the cell held when it was freed is no type: that goes before
+ * this thread may be stopped. */
+static void *take_typed(size_t n_bytes)
+{
+    sh_critical_enter();
+    void *p = sh_cache_take(SH_KIND_TYPED, n_bytes);
+    if (p)
+        *(void *volatile *)p = NULL;
+    sh_critical_leave();
+    if (p)
+        clear_cell(p, sh_size_classes[sh_size_class_of(n_bytes)].size);
     return p;
 }
 
 static SH_NOINLINE void *alloc_slow(size_t n_bytes, unsigned flags)
 {
-    bool leaf = flags & GC_ALLOC_FLAG_LEAF;
+    enum sh_kind kind = kind_of(flags);
     struct sh_request request = {
         .bytes = n_bytes,
-        .kind = leaf ? SH_KIND_LEAF : SH_KIND_SCAN,
-        .zero = !leaf,
+        .kind = kind,
+        .zero = sh_kind_is_cleared(kind),
     };
     if (n_bytes == 0 || gc_is_locked())
         return NULL;
@@ -244,6 +267,10 @@ SH_PUBLIC void *gc_alloc(size_t n_bytes, unsigned alloc_flags)
             }
         } else if (alloc_flags == GC_ALLOC_FLAG_LEAF) {
             void *p = sh_cache_take(SH_KIND_LEAF, n_bytes);
+            if (SH_LIKELY(p != NULL))
+                return p;
+        } else if (alloc_flags == GC_ALLOC_FLAG_TYPED) {
+            void *p = take_typed(n_bytes);
             if (SH_LIKELY(p != NULL))
                 return p;
         }

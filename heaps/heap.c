@@ -225,6 +225,13 @@ static bool may_try(enum thrift thrift, size_t wanted, size_t size)
     return thrift == SCRAPS || (thrift == WIDER && size <= 2 * wanted);
 }
 
+/* Before its thread may be stopped: what a typed cell held when it was freed is no type. */
+SH_INLINE void forget_type(const struct sh_request *request, void *p)
+{
+    if (p && request->kind == SH_KIND_TYPED)
+        *(void *volatile *)p = NULL;
+}
+
 static void *alloc_small(
     const struct sh_request *request, unsigned c, enum thrift thrift)
 {
@@ -238,6 +245,7 @@ static void *alloc_small(
         /* In a tiny heap, or near its limit, a larger class may have the last cells. */
     } while (!p && thrift != FITTING && next_class(request, &c) &&
              may_try(thrift, wanted, sh_size_classes[c].size));
+    forget_type(request, p);
     leave_cache(cache);
     if (p && request->zero)
         memset(p, 0, sh_size_classes[c].size);
@@ -252,6 +260,7 @@ static void *hand_out(struct sh_span *span, const struct sh_request *request)
     size_t bytes = span->cell_size;
     span->touched = 1;
     span->epoch = sh_load_relaxed(&sh_epoch);
+    forget_type(request, p);
     sh_cell_set(span, 0, SH_CELL_LIVE);
     if (request->kind != SH_KIND_EXPLICIT)
         sh_pace_taken_large(bytes);
@@ -571,6 +580,15 @@ static SH_NOINLINE void clear_tables(void *p, struct sh_cell cell)
     sh_critical_leave();
 }
 
+/* It is live yet: of a typed one the type goes first, and is not filled. */
+static void fill_freed(void *p, const struct sh_span *span)
+{
+    size_t kept = span->kind == SH_KIND_TYPED ? sizeof(void *) : 0;
+    if (kept)
+        *(void *volatile *)p = NULL;
+    sh_fill_freed((char *)p + kept, span->cell_size - kept);
+}
+
 /* Nothing here changes errno: lib/os.h and sh_background_start keep it. */
 void sh_heap_free(void *p, const char *call)
 {
@@ -590,7 +608,7 @@ void sh_heap_free(void *p, const char *call)
     if (sh_memcheck_on())
         sh_memcheck_freed(p, cell);
     else if (SH_UNLIKELY(sh_load_relaxed(&sh_fill_on)))
-        sh_fill_freed(p, cell.span->cell_size);
+        fill_freed(p, cell.span);
     sh_critical_enter();
     bool freed = free_cell(cell);
     sh_critical_leave();
@@ -639,9 +657,10 @@ static void *resize_pages(struct sh_span *span, size_t n, bool allow_move)
     size_t more = span->cell_size - old;
     if (sh_memcheck_on())
         sh_memcheck_open((char *)p + old, more);
-    if (span->kind == SH_KIND_SCAN && span->state == SH_SPAN_LARGE)
+    if (sh_kind_is_cleared(span->kind) && span->state == SH_SPAN_LARGE)
         memset((char *)p + old, 0, more);
-    else if (span->kind != SH_KIND_SCAN && SH_UNLIKELY(sh_load_relaxed(&sh_fill_on)))
+    else if (!sh_kind_is_cleared(span->kind) &&
+             SH_UNLIKELY(sh_load_relaxed(&sh_fill_on)))
         sh_fill_new((char *)p + old, more);
     return p;
 }
@@ -657,12 +676,25 @@ static bool fits_well(struct sh_span *span, size_t n, bool allow_move)
     return pages_of(n) == span->pages;
 }
 
+/* A typed object gets its type when all that this speaks of is there. */
+static void copy_object(void *to, const void *from, size_t bytes, unsigned kind)
+{
+    if (kind != SH_KIND_TYPED) {
+        memcpy(to, from, bytes);
+        return;
+    }
+    bytes = sh_max(bytes, sizeof(void *));
+    memcpy((void **)to + 1, (void *const *)from + 1, bytes - sizeof(void *));
+    SH_BARRIER();
+    *(void *volatile *)to = *(void *const *)from;
+}
+
 static void *resize_by_copy(struct sh_cell cell, void *p, size_t n, const char *call)
 {
     struct sh_request request = {
         .bytes = n,
         .kind = cell.span->kind,
-        .zero = cell.span->kind == SH_KIND_SCAN,
+        .zero = sh_kind_is_cleared(cell.span->kind),
     };
     size_t old = cell.span->cell_size;
     void *q = sh_heap_alloc(&request);
@@ -670,7 +702,7 @@ static void *resize_by_copy(struct sh_cell cell, void *p, size_t n, const char *
         return NULL;
     /* First the type, then the finaliser: where another thread forks in between, nobody
      * holds the new one in the child. */
-    memcpy(q, p, sh_min(old, n));
+    copy_object(q, p, sh_min(old, n), request.kind);
     sh_critical_enter();
     bool copied = sh_callback_copy_finaliser(cell, q);
     sh_critical_leave();

@@ -4,24 +4,29 @@
 
 #include <string.h>
 
+#include <splitheap/gc.h>
+
+#include "heaps/mark_check.h"
 #include "heaps/mark_map.h"
 #include "heaps/page_map.h"
 #include "heaps/tables.h"
 #include "heaps/word.h"
 
+#define ITEM_TYPED ((sh_mark_item)1 << 63)
 #define ITEM_GRANULES ((sh_mark_item)0xfff)
 #define FETCHED 256 /* bytes of a cell; the processor sees where it goes on */
 
 /* ---- Items ---- */
 
-SH_INLINE sh_mark_item item_of(uintptr_t start, uint32_t granules)
+SH_INLINE sh_mark_item item_of(const struct sh_mark_found *found)
 {
-    return (sh_mark_item)start << 8 | granules;
+    return (sh_mark_item)found->start << 8 | found->granules |
+           (sh_mark_item)found->how << 63;
 }
 
 SH_INLINE uintptr_t item_start(sh_mark_item item)
 {
-    return item >> 12 << 4;
+    return (item & ~ITEM_TYPED) >> 12 << 4;
 }
 
 SH_INLINE size_t item_bytes(sh_mark_item item)
@@ -85,10 +90,15 @@ static SH_NOINLINE void share(struct sh_marker *marker)
 
 /* ---- Finding and marking ---- */
 
-static void push_large(struct sh_marker *marker, uintptr_t start, bool leaf)
+static SH_NOINLINE void push_large(
+    struct sh_marker *marker, const struct sh_mark_found *found)
 {
-    struct sh_span *span = sh_page_map_lookup(start);
-    if (!leaf && !sh_mark_pool_add_range(start, start + span->cell_size))
+    uintptr_t start = found->start;
+    if (found->how == SH_SLOT_TYPED)
+        push(marker, item_of(found));
+    else if (found->how == SH_SLOT_SCAN &&
+             !sh_mark_pool_add_range(
+                 start, start + sh_page_map_lookup(start)->cell_size))
         marker->overflowed = true;
 }
 
@@ -110,14 +120,14 @@ SH_INLINE bool take(struct sh_marker *marker, struct sh_mark_found found)
     if (SH_UNLIKELY(marker->watching))
         note(marker, found.start);
     if (SH_UNLIKELY(!found.granules))
-        push_large(marker, found.start, found.leaf);
-    return found.granules && !found.leaf;
+        push_large(marker, &found);
+    return found.granules && found.how != SH_SLOT_LEAF;
 }
 
 SH_INLINE void settle(struct sh_marker *marker, struct sh_mark_found found)
 {
     if (take(marker, found))
-        push(marker, item_of(found.start, found.granules));
+        push(marker, item_of(&found));
 }
 
 /* Puts the cell among those found, and settles the one that has been there longest. */
@@ -147,7 +157,7 @@ static SH_NOINLINE void find_slowly(struct sh_marker *marker, uintptr_t address)
     find(marker, (struct sh_mark_found){.mark = &span->marks[cell],
                      .start = sh_span_cell(span, cell),
                      .granules = (uint32_t)granules,
-                     .leaf = span->kind == SH_KIND_LEAF});
+                     .how = sh_slot_how(span)});
 }
 
 SH_NO_SANITIZE
@@ -173,7 +183,7 @@ SH_INLINE void look_at(struct sh_marker *marker, uintptr_t address)
     find(marker, (struct sh_mark_found){.mark = &slot->marks[cell],
                      .start = start,
                      .granules = slot->granules,
-                     .leaf = slot->how == SH_SLOT_LEAF});
+                     .how = slot->how});
 }
 
 /* As sh_word_read says, which is written for few words. */
@@ -226,8 +236,10 @@ static void scan(struct sh_marker *marker, uintptr_t start, uintptr_t end)
         scan_plain(marker, start, end);
     else if (marker->how == SH_MARK_TAGGED)
         scan_tagged(marker, start, end);
-    else
+    else if (marker->how == SH_MARK_DECODED)
         scan_decoded(marker, start, end);
+    else
+        sh_mark_check_words(start, end);
 }
 
 void sh_mark_range(struct sh_marker *marker, const void *start, const void *end)
@@ -245,8 +257,31 @@ void sh_mark_word(struct sh_marker *marker, uintptr_t word)
         look_at_word(marker, word, SH_MARK_PLAIN);
     else if (marker->how == SH_MARK_TAGGED)
         look_at_word(marker, word, SH_MARK_TAGGED);
-    else
+    else if (marker->how == SH_MARK_DECODED)
         look_at_word(marker, word, SH_MARK_DECODED);
+    else
+        sh_mark_check_words((uintptr_t)&word, (uintptr_t)(&word + 1));
+}
+
+/* Until it has a type, an object's words are what it holds: it is just being made, and by
+ * who was stopped in the midst of it. */
+SH_NO_SANITIZE
+void sh_mark_object(struct sh_marker *marker, uintptr_t start, size_t bytes)
+{
+    uintptr_t type = *(const volatile uintptr_t *)start;
+    if (!type) {
+        scan(marker, start, start + bytes);
+        return;
+    }
+    sh_mark_word(marker, type);
+    gc_mark_object((void *)start, bytes, (struct gc_marker *)marker);
+}
+
+static SH_NOINLINE void scan_typed(struct sh_marker *marker, sh_mark_item item)
+{
+    uintptr_t start = item_start(item);
+    size_t bytes = item_bytes(item);
+    sh_mark_object(marker, start, bytes ? bytes : sh_page_map_lookup(start)->cell_size);
 }
 
 SH_NO_SANITIZE
@@ -294,7 +329,10 @@ SH_INLINE void scan_ready(struct sh_marker *marker, enum sh_mark_how how)
     while (marker->ready_from != until) {
         sh_mark_item item = marker->ready[marker->ready_from++ % SH_MARK_READY];
         uintptr_t start = item_start(item);
-        scan_words(marker, start, start + item_bytes(item), how);
+        if (how != SH_MARK_PLAIN && (item & ITEM_TYPED))
+            scan_typed(marker, item);
+        else
+            scan_words(marker, start, start + item_bytes(item), how);
     }
 }
 
@@ -308,7 +346,11 @@ static void follow_chain(struct sh_marker *marker)
     while (marker->found_to - marker->found_from == 1) {
         struct sh_mark_found found =
             marker->found[marker->found_from++ % SH_MARK_FOUND];
-        if (take(marker, found))
+        if (!take(marker, found))
+            continue;
+        if (found.how == SH_SLOT_TYPED)
+            scan_typed(marker, item_of(&found));
+        else
             scan(marker, found.start, found.start + found.granules * SH_GRANULE);
     }
 }
@@ -356,13 +398,16 @@ void sh_mark_drain(struct sh_marker *marker)
 
 void sh_mark_rescan(struct sh_marker *marker, struct sh_span *span)
 {
-    if (span->kind != SH_KIND_SCAN)
+    if (span->kind != SH_KIND_SCAN && span->kind != SH_KIND_TYPED)
         return;
     for (uint32_t w = 0; w < span->touched; w++) {
         uint64_t cells = sh_span_marked(span, w) & sh_span_word(span, w, SH_CELL_LIVE);
         for (; cells; cells &= cells - 1) {
             uintptr_t start = sh_span_cell(span, w * 64 + sh_ctz64(cells));
-            scan(marker, start, start + span->cell_size);
+            if (span->kind == SH_KIND_TYPED)
+                sh_mark_object(marker, start, span->cell_size);
+            else
+                scan(marker, start, start + span->cell_size);
             sh_mark_drain(marker);
         }
     }
@@ -377,11 +422,14 @@ void sh_marker_finish(struct sh_marker *marker)
 void sh_marker_init(struct sh_marker *marker, uintptr_t low, uintptr_t high)
 {
     memset(marker, 0, sizeof *marker);
-    if (sh_word_code.decoder)
-        marker->how = SH_MARK_DECODED;
-    else if (sh_word_code.tags)
-        marker->how = SH_MARK_TAGGED;
     sh_marker_bound(marker, low, high);
+}
+
+enum sh_mark_how sh_mark_choose(bool typed)
+{
+    if (sh_word_code.decoder)
+        return SH_MARK_DECODED;
+    return typed || sh_word_code.tags ? SH_MARK_TAGGED : SH_MARK_PLAIN;
 }
 
 void sh_marker_bound(struct sh_marker *marker, uintptr_t low, uintptr_t high)

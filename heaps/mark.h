@@ -39,16 +39,17 @@ enum {
 /* How words are read: there is a loop for each, so that plain ones cost what they did
  * before there were others. */
 enum sh_mark_how {
-    SH_MARK_PLAIN,   /* as they are */
-    SH_MARK_TAGGED,  /* and without their tags */
-    SH_MARK_DECODED, /* and as the decoder says */
+    SH_MARK_PLAIN,    /* as they are; and there are no typed objects */
+    SH_MARK_TAGGED,   /* and without their tags */
+    SH_MARK_DECODED,  /* and as the decoder says */
+    SH_MARK_CHECKING, /* nothing is marked: heaps/mark_check.h */
 };
 
 struct sh_mark_found {
     _Atomic uint8_t *mark;
     uintptr_t start;
     uint32_t granules; /* of the cell; 0: a large object */
-    bool leaf;
+    uint32_t how;      /* enum sh_slot_how, of its span */
 };
 
 struct sh_marker {
@@ -65,8 +66,11 @@ struct sh_marker {
     sh_mark_item ready[SH_MARK_READY];
 };
 
-/* Begins with empty stacks; no cell lies outside [low, high). Words are read as
- * sh_word_begin found it set. */
+/* How words are to be read, as sh_word_begin found it set, where there are typed objects,
+ * or not. */
+enum sh_mark_how sh_mark_choose(bool typed);
+
+/* Begins with empty stacks; no cell lies outside [low, high). */
 void sh_marker_init(struct sh_marker *marker, uintptr_t low, uintptr_t high);
 void sh_marker_bound(struct sh_marker *marker, uintptr_t low, uintptr_t high);
 
@@ -78,6 +82,9 @@ void sh_mark_word(struct sh_marker *marker, uintptr_t word);
 
 /* The same without the bounds and the mark map; what is found is marked on return. */
 void sh_mark_range_slowly(struct sh_marker *marker, const void *start, const void *end);
+
+/* Marks what the typed object holds: its type, and what that says. */
+void sh_mark_object(struct sh_marker *marker, uintptr_t start, size_t bytes);
 
 /* Scans until the stack is empty, leaving work for others where they want some. */
 void sh_mark_drain(struct sh_marker *marker);

@@ -2,13 +2,16 @@
 /* The oracle of checks=3. See heaps/mark_check.h. */
 #include "heaps/mark_check.h"
 
+#include "heaps/mark.h"
 #include "heaps/page_map.h"
 #include "heaps/run.h"
 #include "heaps/word.h"
 #include "lib/check.h"
 
+static uintptr_t cell; /* the one that is looked at */
+
 SH_NO_SANITIZE
-static void check_pointer(uintptr_t cell, uintptr_t address)
+static void check_pointer(uintptr_t address)
 {
     struct sh_span *span = sh_page_map_lookup(address);
     if (!span || span->state == SH_SPAN_FREE || !sh_span_collected(span))
@@ -20,31 +23,36 @@ static void check_pointer(uintptr_t cell, uintptr_t address)
 }
 
 SH_NO_SANITIZE
-static void check_word(uintptr_t cell, uintptr_t word)
+void sh_mark_check_words(uintptr_t start, uintptr_t end)
 {
-    uintptr_t pointers[SH_WORD_READINGS];
-    unsigned count = sh_word_read(word, pointers);
-    while (count)
-        check_pointer(cell, pointers[--count]);
+    for (uintptr_t at = start; at < end; at += sizeof at) {
+        uintptr_t pointers[SH_WORD_READINGS];
+        unsigned count = sh_word_read(*(const volatile uintptr_t *)at, pointers);
+        while (count)
+            check_pointer(pointers[--count]);
+    }
 }
 
-SH_NO_SANITIZE
-static void check_cell(uintptr_t start, size_t bytes)
+static void check_cell(const struct sh_span *span, uint32_t i)
 {
-    for (uintptr_t at = start; at < start + bytes; at += sizeof(uintptr_t))
-        check_word(start, *(const volatile uintptr_t *)at);
+    static struct sh_marker checker = {.how = SH_MARK_CHECKING};
+    cell = sh_span_cell(span, i);
+    if (span->kind == SH_KIND_TYPED)
+        sh_mark_object(&checker, cell, span->cell_size);
+    else
+        sh_mark_check_words(cell, cell + span->cell_size);
 }
 
 static void check_span(struct sh_span *span)
 {
     if (span->state == SH_SPAN_SMALL && span->list != SH_LIST_DEAD)
         sh_span_valid(span);
-    if (span->kind != SH_KIND_SCAN)
+    if (span->kind != SH_KIND_SCAN && span->kind != SH_KIND_TYPED)
         return;
     for (uint32_t w = 0; w < span->touched; w++) {
         uint64_t cells = sh_span_word(span, w, SH_CELL_LIVE) & sh_span_marked(span, w);
         for (; cells; cells &= cells - 1)
-            check_cell(sh_span_cell(span, w * 64 + sh_ctz64(cells)), span->cell_size);
+            check_cell(span, w * 64 + sh_ctz64(cells));
     }
 }
 

@@ -13,11 +13,13 @@ void sh_mark_map_cover(uintptr_t start, uintptr_t end)
             sh_mark_map_root[r] = sh_os_map(SLOTS_BYTES, SH_PAGE_SIZE);
 }
 
-static uint32_t how(const struct sh_span *span)
+enum sh_slot_how sh_slot_how(const struct sh_span *span)
 {
     switch (span->kind) {
     case SH_KIND_SCAN:
         return SH_SLOT_SCAN;
+    case SH_KIND_TYPED:
+        return SH_SLOT_TYPED;
     case SH_KIND_LEAF:
         return SH_SLOT_LEAF;
     default:
@@ -45,7 +47,7 @@ void sh_mark_map_enter(const struct sh_span *span)
         .reciprocal = span->reciprocal,
         .marks = span->marks,
         .granules = small ? (uint32_t)(span->cell_size / SH_GRANULE) : 0,
-        .how = how(span)};
+        .how = sh_slot_how(span)};
     if (!span->pinned)
         set(span, &slot);
 }

@@ -20,11 +20,13 @@
 #include "heaps/page_map.h"
 #include "heaps/span.h"
 
+/* An item of cells to scan keeps the lowest bit. */
 enum sh_slot_how {
-    SH_SLOT_ASK,  /* the page map */
-    SH_SLOT_NONE, /* of one span, not of a collected kind */
-    SH_SLOT_SCAN, /* of one span */
-    SH_SLOT_LEAF, /* the same, not to be scanned */
+    SH_SLOT_ASK,   /* the page map */
+    SH_SLOT_NONE,  /* of one span, not of a collected kind */
+    SH_SLOT_SCAN,  /* of one span */
+    SH_SLOT_TYPED, /* the same, its type says what they hold */
+    SH_SLOT_LEAF,  /* the same, not to be scanned */
 };
 
 struct sh_mark_slot {
@@ -45,6 +47,8 @@ SH_INLINE const struct sh_mark_slot *sh_mark_map_lookup(uintptr_t address)
         return NULL;
     return &slots[(address >> SH_SLOT_SHIFT) & (SH_LEAF_ENTRIES - 1)];
 }
+
+enum sh_slot_how sh_slot_how(const struct sh_span *span);
 
 /* Makes room for the slots of [start, end), if there is memory. */
 void sh_mark_map_cover(uintptr_t start, uintptr_t end);

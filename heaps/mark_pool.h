@@ -26,7 +26,8 @@
 #include "heaps/span.h"
 #include "lib/atomic.h"
 
-/* A cell to scan: its address shifted up by 8, and its granules, at most 4095. */
+/* A cell to scan: its address shifted up by 8, and its granules, at most 4095; 0 means a
+ * large object. The uppermost bit: it is typed. */
 typedef uint64_t sh_mark_item;
 
 enum { SH_MARK_SEGMENT_ITEMS = 4096 - 8 };

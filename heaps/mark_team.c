@@ -249,6 +249,7 @@ static void help(void *unused, unsigned member)
     if (!sh_mark_pool_join())
         return;
     sh_marker_init(marker, first->low, first->low + first->extent);
+    marker->how = first->how;
     mark_on(marker);
 }
 
@@ -347,15 +348,19 @@ void sh_mark_begin(void)
 void sh_mark_map(void)
 {
     uintptr_t low = 0, high = 0;
+    bool typed = false;
     for (struct sh_area *area = sh_area_first(); area; area = area->next) {
         if (high == 0 || area->start < low)
             low = area->start;
         high = sh_max(high, area->end);
         sh_mark_map_cover(area->start, area->end);
     }
-    for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
+    for (struct sh_span *span = sh_span_first(); span; span = span->all_next) {
         sh_mark_map_enter(span);
+        typed |= span->kind == SH_KIND_TYPED;
+    }
     sh_marker_bound(&markers[0], low, high);
+    markers[0].how = sh_mark_choose(typed);
     mapped = true;
     mark_kept();
 }

@@ -58,8 +58,15 @@ enum sh_kind {
     SH_KIND_EXPLICIT, /* malloc: never collected, scanned as a root */
     SH_KIND_SCAN,     /* gc_alloc: cleared, scanned, collected */
     SH_KIND_LEAF,     /* gc_alloc with FLAG_LEAF: collected, never scanned */
+    SH_KIND_TYPED,    /* with FLAG_TYPED: as SCAN, but its type says what it holds */
     SH_KIND_COUNT
 };
+
+/* Cells of the kind are cleared when they are handed out. */
+SH_INLINE bool sh_kind_is_cleared(unsigned kind)
+{
+    return kind == SH_KIND_SCAN || kind == SH_KIND_TYPED;
+}
 
 enum sh_span_state {
     SH_SPAN_FREE, /* a free run: see heaps/run.h */

@@ -48,6 +48,7 @@ static void count_by_kind(
         sums->malloc_bytes += bytes;
         break;
     case SH_KIND_SCAN:
+    case SH_KIND_TYPED:
         sums->gc_objects += objects;
         sums->gc_bytes += bytes;
         break;

@@ -3,6 +3,9 @@
  * heaps/cache.h: a handler of the program's that leaves malloc or free by longjmp,
  * between any two instructions of their fast paths, loses a cell at most. The processor
  * traps after each instruction; the n-th time round the handler leaves after the n-th.
+ *
+ * heaps/gc.c: between any two instructions of an allocation, a typed cell that lives has
+ * no type that it had before it was freed.
  */
 #include <setjmp.h>
 #include <signal.h>
@@ -23,9 +26,13 @@
 static sigjmp_buf back;
 static volatile unsigned steps, leave_after;
 
+static void (*volatile at_each_step)(void);
+
 static void trapped(int signal)
 {
-    if (++steps == leave_after)
+    if (at_each_step)
+        at_each_step();
+    else if (++steps == leave_after)
         siglongjmp(back, 1);
 }
 
@@ -161,6 +168,64 @@ static void free_of_what_another_made_may_be_left(void **unused)
     with_fresh_cache(leave_anothers_free_by_each);
 }
 
+/* ---- Stopped for a collection, not left ---- */
+
+#define TYPED_SIZE 64
+#define STALE ((void *)0x5a5a)
+
+static volatile unsigned lived, stale;
+
+/* A collector would come here where no critical section keeps it off. */
+static void look_for_stale_types(void)
+{
+    for (size_t i = 0; i < KEPT && !sh_tls.critical; i++) {
+        if (state_of(cells[i]) != SH_CELL_LIVE)
+            continue;
+        lived++;
+        stale += *(void *volatile *)cells[i] == STALE;
+    }
+}
+
+static void free_with_stale_types(void)
+{
+    for (size_t i = 0; i < KEPT; i++)
+        cells[i] = gc_alloc(TYPED_SIZE, GC_ALLOC_FLAG_TYPED);
+    for (size_t i = 0; i < KEPT; i++) {
+        *(void **)cells[i] = STALE;
+        gc_free(cells[i]);
+    }
+}
+
+/* Until all of them may have come again. */
+static void look_while_they_are_made(void)
+{
+    lived = stale = 0;
+    at_each_step = look_for_stale_types;
+    for (int i = 0; i < 4 * KEPT; i++) {
+        trap_each_instruction();
+        made = gc_alloc(TYPED_SIZE, GC_ALLOC_FLAG_TYPED);
+        trap_no_more();
+        MUST(made && !stale);
+    }
+    at_each_step = NULL;
+    MUST(lived > 1);
+}
+
+/* Out of the magazine, and, that being empty, out of the current span. */
+static void make_typed_ones(void)
+{
+    free_with_stale_types();
+    look_while_they_are_made();
+    free_with_stale_types();
+    unload(SH_KIND_TYPED, TYPED_SIZE, 0);
+    look_while_they_are_made();
+}
+
+static void what_lives_has_no_type_of_what_was_freed(void **unused)
+{
+    with_fresh_cache(make_typed_ones);
+}
+
 static int begin(void **unused)
 {
     struct sigaction action = {.sa_handler = trapped};
@@ -173,6 +238,7 @@ int main(void)
         cmocka_unit_test(malloc_may_be_left),
         cmocka_unit_test(free_may_be_left),
         cmocka_unit_test(free_of_what_another_made_may_be_left),
+        cmocka_unit_test(what_lives_has_no_type_of_what_was_freed),
     };
     return cmocka_run_group_tests(tests, begin, NULL);
 }

@@ -31,8 +31,9 @@ static const struct {
 #define LOADS (sizeof loads / sizeof loads[0])
 #define MOST 12000
 
-static const unsigned flags_of[SH_KIND_COUNT] = {
-    [SH_KIND_SCAN] = 0, [SH_KIND_LEAF] = GC_ALLOC_FLAG_LEAF};
+static const unsigned flags_of[SH_KIND_COUNT] = {[SH_KIND_SCAN] = 0,
+    [SH_KIND_LEAF] = GC_ALLOC_FLAG_LEAF,
+    [SH_KIND_TYPED] = GC_ALLOC_FLAG_TYPED};
 
 /* ---- What is handed out ---- */
 

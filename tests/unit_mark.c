@@ -236,7 +236,13 @@ static void the_stack_grows(void **unused)
 struct lists {
     struct sh_span *fan, **spans;
     unsigned length;
+    const struct gc_marked_type *type; /* of their cells, or NULL: they have none */
 };
+
+static void mark_link(void *cell, size_t n_bytes, struct gc_marker *marker)
+{
+    gc_mark_pointer(marker, ((void **)cell)[1]);
+}
 
 /* A list in each of the fan's slots: more is found at once than the queues hold. */
 static void hang_lists(const struct lists *lists)
@@ -246,6 +252,8 @@ static void hang_lists(const struct lists *lists)
         for (unsigned l = 0; l < lists->length; l++) {
             *at = hand_cell_out(lists->spans[l], i);
             at = *at;
+            if (lists->type)
+                *(const struct gc_marked_type **)at++ = lists->type;
         }
     }
 }
@@ -262,22 +270,30 @@ static void mark_without_memory(void *context)
         MUST(count_marked(lists->spans[l]) == 4096);
 }
 
-/* Without a segment to push on, cells stay marked but not scanned; the heap is walked
- * until there are none. */
-static void without_memory_all_is_found_yet(void **unused)
+static void mark_lists_without_memory(
+    enum sh_kind kind, const struct gc_marked_type *type)
 {
     enum { LENGTH = 3 };
     struct sh_span *fan = large_span(SH_KIND_SCAN, 8), *spans[LENGTH];
     for (unsigned l = 0; l < LENGTH; l++)
-        spans[l] = small_span(SH_KIND_SCAN, 16);
+        spans[l] = small_span(kind, 16);
     struct child child;
-    struct lists lists = {fan, spans, LENGTH};
+    struct lists lists = {fan, spans, LENGTH, type};
     hang_lists(&lists);
     child_run(&child, mark_without_memory, &lists);
     assert_true(child_returned(&child));
     sh_run_give(fan);
     for (unsigned l = 0; l < LENGTH; l++)
         sh_run_give(spans[l]);
+}
+
+/* Without a segment to push on, cells stay marked but not scanned; the heap is walked
+ * until there are none. */
+static void without_memory_all_is_found_yet(void **unused)
+{
+    static const struct gc_marked_type type = {.mark = mark_link};
+    mark_lists_without_memory(SH_KIND_SCAN, NULL);
+    mark_lists_without_memory(SH_KIND_TYPED, &type);
 }
 
 /* Of a range that begins or ends within a word only the whole words count. */

@@ -6,9 +6,10 @@
  * growth and weak references on, carried to threaded POSIX hosts; what is ours beside
  * them is marked so. "The seed" in the comments below is that header.
  *
- * One heap, three kinds of cells:
+ * One heap, four kinds of cells:
  *   gc_alloc                       cleared; scanned for pointers; collected
  *   gc_alloc with FLAG_LEAF        not cleared; never scanned; collected
+ *   gc_alloc with FLAG_TYPED       cleared; its type says what it holds; collected
  *   malloc and its family          never collected; scanned, so that pointers kept in
  *                                  malloc'd memory hold collected objects
  *
@@ -155,15 +156,33 @@ enum {
     GC_ALLOC_FLAG_HAS_FINALISER = 1,
     /** Ours. The object holds no pointers: it is neither cleared nor scanned. */
     GC_ALLOC_FLAG_LEAF = 2,
+    /**
+     * Ours. The object starts with a word that names its type, a struct gc_marked_type,
+     * which says what the object holds: see gc_mark_object. Its other words hold nothing
+     * by themselves. With FLAG_LEAF this counts.
+     */
+    GC_ALLOC_FLAG_TYPED = 4,
 };
 
+/** Ours. A thread that marks, as callbacks know it. */
+struct gc_marker;
+
 /**
- * Ours. What the first word of an object with a finaliser points to. While the word is
- * NULL, as it is from gc_alloc, no finaliser runs.
+ * Ours. What the first word of an object with a finaliser, or of a typed one, points to.
+ * While the word is NULL, as it is from gc_alloc, no finaliser runs, and all words of the
+ * object are taken for pointers.
  */
 struct gc_type {
     /** Called once with the dead object, which is intact, as is all it reaches. */
     void (*finalise)(void *object);
+};
+
+/** Ours. The same of a typed object. */
+struct gc_marked_type {
+    /** What it has in common with others. */
+    struct gc_type type;
+    /** As gc_mark_object. NULL: all words are taken for pointers. */
+    void (*mark)(void *object, size_t n_bytes, struct gc_marker *marker);
 };
 
 /**
@@ -242,6 +261,18 @@ GC_PUBLIC int gc_set_finaliser_notifier(
 GC_PUBLIC int gc_finaliser_fd(void);
 
 /**
+ * Ours. Says by gc_mark_pointer and gc_mark_words what the typed object at `object` holds,
+ * whose first word is not NULL and is marked already; `n_bytes` are its usable ones. The
+ * default calls the `mark` of the struct gc_marked_type that the word points to; a
+ * program may define its own. It is called with all threads stopped, in several threads at once, the
+ * library's own among them, which have little stack, and may be called more than once
+ * for an object. It may not allocate, nor lock, wait, or call anything else of this
+ * library. Who made the object may have been stopped at any point after it stored the
+ * type: all other words may be as gc_alloc cleared them.
+ */
+GC_PUBLIC void gc_mark_object(void *object, size_t n_bytes, struct gc_marker *marker);
+
+/**
  * Allocates `n_bytes`, aligned to 16 bytes or better, cleared unless a LEAF. NULL when
  * n_bytes is 0, when the thread is inside gc_lock, or when there is no memory (errno
  * is then ENOMEM). May collect, and so run finalisers. (Seed: gc_alloc.)
@@ -301,7 +332,8 @@ GC_PUBLIC void gc_dump_info(const gc_print_t *print);
 
 /**
  * Prints one character a block, 64 blocks a line, area by area: `.` free, `h` the head
- * of a scanned object, `l` of a leaf, `e` of malloc'd memory, `=` its tail. A snapshot
+ * of a scanned object, `t` of a typed one, `l` of a leaf, `e` of malloc'd memory, `=` its
+ * tail. A snapshot
  * of each line is taken under the heap's lock; printing is done outside it.
  * (Seed: gc_dump_alloc_table.)
  */
@@ -413,9 +445,6 @@ GC_PUBLIC int gc_add_root_slot(void **slot);
 
 /** 0, or ENOENT where the slot was not added. */
 GC_PUBLIC int gc_remove_root_slot(void **slot);
-
-/** A thread that marks, as callbacks know it. */
-struct gc_marker;
 
 /**
  * In a callback that was given `marker`, and in its thread: the object that `pointer`
