@@ -17,7 +17,8 @@
 #define THREADS 4
 #define MS 1000000u
 
-static struct sh_lock lock = SH_LOCK_INIT(SH_RANK_HEAP);
+/* Low ranks: threads are made while they are held, which takes others. */
+static struct sh_lock lock = SH_LOCK_INIT(SH_RANK_REGISTRY);
 
 static uint32_t state(void)
 {
@@ -172,8 +173,8 @@ static void signals_do_not_let_in(void **unused)
 
 /* ---- Ranks: checks >= 2 ---- */
 
-static struct sh_lock low = SH_LOCK_INIT(SH_RANK_REGISTRY);
-static struct sh_lock middle = SH_LOCK_INIT(SH_RANK_ROOTS);
+static struct sh_lock low = SH_LOCK_INIT(SH_RANK_FORK);
+static struct sh_lock middle = SH_LOCK_INIT(SH_RANK_REGISTRY);
 static struct sh_lock high = SH_LOCK_INIT(SH_RANK_META);
 static struct sh_lock high_too = SH_LOCK_INIT(SH_RANK_META);
 
@@ -238,14 +239,14 @@ static void assert_rank_abort(
 static void falling_ranks_abort(void **unused)
 {
     need_rank_checks();
-    assert_rank_abort(fall, SH_RANK_REGISTRY, SH_RANK_ROOTS);
-    assert_rank_abort(fall_by_try, SH_RANK_REGISTRY, SH_RANK_ROOTS);
+    assert_rank_abort(fall, SH_RANK_FORK, SH_RANK_REGISTRY);
+    assert_rank_abort(fall_by_try, SH_RANK_FORK, SH_RANK_REGISTRY);
 }
 
 static void equal_ranks_abort(void **unused)
 {
     need_rank_checks();
-    assert_rank_abort(take_twice, SH_RANK_ROOTS, SH_RANK_ROOTS);
+    assert_rank_abort(take_twice, SH_RANK_REGISTRY, SH_RANK_REGISTRY);
     assert_rank_abort(stay_level, SH_RANK_META, SH_RANK_META);
 }
 
@@ -279,7 +280,7 @@ static void wrong_releases_abort(void **unused)
     char expected[128];
     snprintf(expected, sizeof expected,
         "splitheap: lock of rank %d released by a thread that does not hold it\n",
-        SH_RANK_ROOTS);
+        SH_RANK_REGISTRY);
     struct child child;
     child_run(&child, release_elsewhere, NULL);
     assert_true(child_aborted_with(&child, expected));
@@ -326,9 +327,9 @@ static void reset_held(void *unused)
 
     sh_lock_acquire(&low); /* aborts where the rank of `middle` still counts */
     sh_lock_acquire(&middle);
+    sh_lock_release(&middle);
     sh_lock_acquire(&lock);
     sh_lock_release(&lock);
-    sh_lock_release(&middle);
     sh_lock_release(&low);
 }
 

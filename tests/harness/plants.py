@@ -9,6 +9,7 @@ the harness's checks: whoever it is that finds it, be it the library or a saniti
 """
 import concurrent.futures
 import json
+import os
 import subprocess
 import sys
 
@@ -39,9 +40,10 @@ MORE = {
 COMMON = ["--threads", "4", "--seed", "1", "--progress", "0"]
 
 
-def run(words, timeout):
+def run(words, timeout, **settings):
     done = subprocess.run(words, text=True, errors="replace", timeout=timeout,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                          env={**os.environ, **settings}, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     return done.returncode, done.stdout
 
 
@@ -89,10 +91,11 @@ def run_clean(program, backend, more):
 
 
 def replay(program, backend, more):
-    """A replay does the same again, to the last collection."""
+    """A replay does the same again, to the last collection, where pacing asks no clock."""
     def once():
         status, text = run([program, "--backend", backend, "--operations", "1000", "--json", "-",
-                            "--threads", "4", "--progress", "0", "--replay", "5", *more], 600)
+                            "--threads", "4", "--progress", "0", "--replay", "5", *more], 600,
+                           SPLITHEAP_CONF="pace:proportional")
         summary = json.loads(text[text.index("{"):]) if status == 0 else {"text": text}
         return {name: value for name, value in summary.items()
                 if not name.endswith(("seconds", "_ms", "_MiB"))}
