@@ -28,7 +28,8 @@
  * one after a thread's end; so free does not make the thread in a program that made
  * another, and there malloc does, early. Nor is it made in critical sections, while the
  * caller collects (a stopped thread may hold any lock), registers, or is past its end;
- * nor in some children of forks (threads/helper.h).
+ * nor in some children of forks (threads/helper.h), nor under memcheck, to which what the
+ * C library allocates for a thread that is there at exit may look lost.
  *
  * Where it cannot be made (limits, a filter of system calls), that is tried again only
  * later; until then threads do its work as they take and give pages.
@@ -39,6 +40,7 @@
 #include "heaps/background.h"
 
 #include "heaps/area.h"
+#include "heaps/memcheck.h"
 #include "heaps/purge.h"
 #include "heaps/reclaim.h"
 #include "lib/bits.h"
@@ -155,7 +157,7 @@ static bool pays(void)
 
 static bool may_start(void)
 {
-    return sh_options.background && sh_options.decay_ms > 0 &&
+    return sh_options.background && sh_options.decay_ms > 0 && !sh_memcheck_on() &&
            sh_helper_is_possible() && sh_purge_clock() >= sh_load_relaxed(&retry);
 }
 

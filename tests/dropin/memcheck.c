@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static volatile int sink;
 
@@ -151,6 +152,31 @@ static void collect(void)
             exit(5);
 }
 
+static void *nothing(void *unused)
+{
+    return unused;
+}
+
+/* Much in use, and then dirty, where there were threads: else worth the library's own. */
+static void much(void)
+{
+    enum { BLOCKS = 40 };
+    static void *blocks[BLOCKS];
+    struct stat tasks;
+    pthread_t thread;
+    pthread_create(&thread, NULL, nothing, NULL);
+    pthread_join(thread, NULL);
+    for (int i = 0; i < BLOCKS; i++)
+        blocks[i] = malloc(1 << 20);
+    for (int i = 0; i < BLOCKS; i++)
+        free(blocks[i]);
+    free(malloc(1 << 20));
+    /* A link for each thread, one for the folder and one for its own name. */
+    if (stat("/proc/self/task", &tasks) != 0 || tasks.st_nlink != 3)
+        exit(6);
+    puts("alone");
+}
+
 int main(int count, char **words)
 {
     static const struct {
@@ -166,6 +192,7 @@ int main(int count, char **words)
         {"foreign_free", foreign_free},
         {"clean", clean},
         {"collect", collect},
+        {"much", much},
     };
     for (size_t i = 0; count == 2 && i < sizeof names / sizeof names[0]; i++)
         if (strcmp(words[1], names[i].name) == 0) {
