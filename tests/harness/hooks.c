@@ -16,6 +16,11 @@ void hooks_off(void)
     sh_store_seq_cst(&off, true);
 }
 
+bool hooks_are_off(void)
+{
+    return sh_load_relaxed(&off);
+}
+
 void hooks_close(void)
 {
     sh_store_seq_cst(&closed, true);
@@ -91,7 +96,37 @@ static void verify_links(struct entry *entry)
             object_look_at(ledger_entry(entry->link[i]));
 }
 
-static void finalise(void *p)
+/* What gc_set_finaliser is given with an object: nothing else holds it. */
+struct context {
+    uint64_t check;
+    uint64_t serial;
+    uint32_t number; /* of the object's finalisers */
+};
+
+static uint64_t context_check(const struct context *context)
+{
+    return random_mix(context->serial ^ random_mix(context->number));
+}
+
+/* The last that was set, of this very object; NULL: the one of its type word. */
+static void check_context(struct entry *entry, const struct context *context)
+{
+    uint32_t number = sh_load_relaxed(&entry->finalisers);
+    if (!context && number)
+        fail("callback", entry, "the type's finaliser came, which was replaced");
+    if (!context)
+        return;
+    if (context->check != context_check(context))
+        fail("callback", entry, "a finaliser's context is not whole");
+    if (context->serial != entry_serial(entry))
+        fail("callback", entry, "a finaliser came with the context of object %llu",
+            (unsigned long long)context->serial);
+    if (context->number != number)
+        fail("callback", entry, "finaliser %u came, which was replaced by %u",
+            context->number, number);
+}
+
+static void finalise_with(void *p, void *context)
 {
     if (sh_load_relaxed(&off))
         return;
@@ -103,7 +138,8 @@ static void finalise(void *p)
     if (!ledger_misses_callbacks())
         return; /* another thread may have been about to change it */
     if (!first)
-        fail("callback", entry, "a finaliser came twice");
+        fail("callback", entry, "a finaliser came twice, or was removed");
+    check_context(entry, context);
     object_look_at(entry);
     verify_links(entry);
     sh_add_relaxed(&counts.finalised, (uint64_t)1);
@@ -112,11 +148,46 @@ static void finalise(void *p)
     if (random_once_in(&random, 8))
         use_heap(&random);
     if (plant_now(PLANT_TWO_FINALISERS))
-        finalise(p);
+        finalise_with(p, context);
     jump_out(&random);
 }
 
+static void finalise(void *p)
+{
+    finalise_with(p, NULL);
+}
+
 const struct gc_type hooks_type = {.finalise = finalise};
+
+/* As the hook of the type word does it, while no number says otherwise. */
+bool hooks_set_finaliser(struct entry *entry)
+{
+    struct context *context = gc_alloc(sizeof *context, GC_ALLOC_FLAG_LEAF);
+    if (!context)
+        return false;
+    uint32_t number = sh_load_relaxed(&entry->finalisers);
+    uint32_t pending = sh_or_seq_cst(&entry->pending, (uint32_t)PENDING_FINALISER);
+    *context = (struct context){.serial = entry_serial(entry), .number = number + 1};
+    context->check = context_check(context);
+    sh_store_relaxed(&entry->finalisers, number + 1);
+    if ((pending & PENDING_FINALISER) && plant_now(PLANT_OLD_FINALISER))
+        return true;
+    if (gc_set_finaliser(entry_address(entry), finalise_with, context) == 0)
+        return true;
+    sh_store_relaxed(&entry->finalisers, number);
+    if (!(pending & PENDING_FINALISER))
+        entry_take_pending(entry, PENDING_FINALISER);
+    return false;
+}
+
+void hooks_remove_finaliser(struct entry *entry)
+{
+    sh_add_relaxed(&entry->finalisers, 1u);
+    if (!plant_now(PLANT_KEPT_FINALISER) &&
+        gc_set_finaliser(entry_address(entry), NULL, NULL) != 0)
+        fail("finaliser", entry, "could not be rid of its finaliser");
+    entry_take_pending(entry, PENDING_FINALISER);
+}
 
 /* ---- Weak references ---- */
 

@@ -11,17 +11,27 @@
 
 #include <splitheap/gc.h>
 
+#include "tests/harness/ledger.h"
+
 /* What the first word of an object with a finaliser points to. */
 extern const struct gc_type hooks_type;
 
 /* While it is set, finalisers that the thread runs may leave by it, and clear it. */
 extern _Thread_local jmp_buf *hooks_way_out;
 
+/*
+ * Gives the object that the caller holds a finaliser of its own, in place of the one that
+ * it has, or takes it away. False: there was no memory, and all is as it was.
+ */
+bool hooks_set_finaliser(struct entry *entry);
+void hooks_remove_finaliser(struct entry *entry);
+
 /* gc_weakref_mark, which has no way to fail: without injected faults. */
 void hooks_mark_weak(void *p);
 
 /* Callbacks do nothing: in a child that has no ledger. */
 void hooks_off(void);
+bool hooks_are_off(void);
 
 /* From here on finalisers bring nothing back, so that the end comes. */
 void hooks_close(void);

@@ -63,6 +63,7 @@ void lanes_init(void)
         places_make(&lanes[i]);
     coroutines_init();
     weak_init();
+    finalizes_init();
 }
 
 /* ---- One at a time ---- */
@@ -286,6 +287,7 @@ static void *let_all_go(void *unused)
     struct worker worker = {
         .lane = mine, .random = random_of(settings.seed, mine->number, 1)};
     hooks_close();
+    finalisers_finish();
     for (unsigned i = 0; i < settings.threads; i++)
         for (int k = 0; k < KEPT_PLACES; k++)
             places_finish(&worker, &lanes[i].kept[k], k != KEPT_MALLOCED);
@@ -311,8 +313,10 @@ static size_t audit_all(void)
 static void *collect_all(void *left)
 {
     for (int i = 0; i < 4; i++) {
-        if (backend->collects)
+        if (backend->collects) {
             gc_collect();
+            gc_run_finalisers(SIZE_MAX);
+        }
         *(size_t *)left = audit_all();
     }
     return NULL;
@@ -347,6 +351,7 @@ void lanes_finish(void)
             (unsigned long long)sh_load_relaxed(&counts.dropped));
     if (backend->collects)
         gc_sweep_all();
+    finalizes_finish();
     left = audit_all();
     if (left && backend->collects)
         fail("leak", first_left(), "%zu objects stay after gc_sweep_all", left);

@@ -93,6 +93,7 @@ static void clear(struct entry *entry)
     sh_store_relaxed(&entry->hidden, (uintptr_t)0);
     entry->asked = entry->bytes = entry->usable = entry->alignment = entry->head = 0;
     sh_store_relaxed(&entry->pending, 0u);
+    sh_store_relaxed(&entry->finalisers, 0u);
     entry->next = 0;
     for (unsigned i = 0; i < LINKS_MAX; i++)
         entry->link[i] = entry->offset[i] = 0;

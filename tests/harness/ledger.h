@@ -44,11 +44,12 @@ struct entry {
     size_t alignment;         /* asked for */
     size_t head;              /* bytes at the start that are no contents: type, links */
     _Atomic uint32_t pending; /* callbacks that must come before it goes */
-    uint32_t id;              /* for ever */
-    uint32_t stamp;           /* of a child that keeps it */
-    uint32_t next;            /* of the same graph, or the next unused entry */
-    uint32_t link[LINKS_MAX]; /* entries that its words lead to; 0: NULL */
-    uint32_t offset[LINKS_MAX]; /* into the objects there */
+    _Atomic uint32_t finalisers; /* that gc_set_finaliser set; the last counts */
+    uint32_t id;                 /* for ever */
+    uint32_t stamp;              /* of a child that keeps it */
+    uint32_t next;               /* of the same graph, or the next unused entry */
+    uint32_t link[LINKS_MAX];    /* entries that its words lead to; 0: NULL */
+    uint32_t offset[LINKS_MAX];  /* into the objects there */
     uint8_t links, kind, origin;
     bool in_graph;
     bool leaked;                   /* on purpose */

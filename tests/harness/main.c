@@ -19,6 +19,7 @@
 #include "tests/harness/helper.h"
 #include "tests/harness/lane.h"
 #include "tests/harness/report.h"
+#include "tests/harness/scenario.h"
 #include "tests/harness/settings.h"
 #include "tests/harness/shadow.h"
 #include "tests/harness/stats.h"
@@ -59,6 +60,7 @@ static void prepare(void)
     if (backend->collects)
         gc_init(NULL, NULL);
     stats_listen();
+    roots_prepare();
     if (settings.heap_limit)
         gc_set_max_heap(settings.heap_limit);
 }

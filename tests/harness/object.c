@@ -275,7 +275,7 @@ static void plant_in(struct entry *entry, char *p)
     if (plant_now(PLANT_EARLY_SWEEP))
         backend->gc_free(p);
     if ((sh_load_relaxed(&entry->pending) & PENDING_FINALISER) &&
-        plant_now(PLANT_EARLY_FINALISER))
+        !sh_load_relaxed(&entry->finalisers) && plant_now(PLANT_EARLY_FINALISER))
         gc_finalise(p);
 }
 
@@ -422,7 +422,7 @@ void object_drop(struct entry *entry)
     entry_touch(entry);
     leak(entry);
     if ((sh_load_relaxed(&entry->pending) & PENDING_FINALISER) &&
-        plant_now(PLANT_NO_FINALISER))
+        !sh_load_relaxed(&entry->finalisers) && plant_now(PLANT_NO_FINALISER))
         *(void **)p = NULL;
     ledger_drop(&my_lane()->dropped, entry);
     let_go();
@@ -507,6 +507,18 @@ void object_mark_weak(struct entry *entry)
         hooks_mark_weak(entry_address(entry));
 }
 
+/* ---- Finalisers ---- */
+
+void object_change_finaliser(struct worker *worker, struct entry *entry)
+{
+    if (!backend->collects || entry->kind == EXPLICIT)
+        return;
+    if (random_below(&worker->random, 3) == 0)
+        hooks_remove_finaliser(entry);
+    else if (!hooks_set_finaliser(entry) && !settings_memory_is_short())
+        fail("finaliser", entry, "was given no finaliser");
+}
+
 /* ---- Collecting ---- */
 
 /* As a collection would: all callbacks, then all memory. */
@@ -550,6 +562,8 @@ void object_audit(struct lane *lane)
         return;
     for (int i = 0; i < 3 && lane->dropped.count >= DROPPED_MAX / 4; i++) {
         collect();
+        if (backend->collects)
+            gc_run_finalisers(SIZE_MAX);
         ledger_audit(&lane->dropped);
     }
 }

@@ -55,6 +55,9 @@ void *object_resize(struct worker *worker, struct entry *entry);
 
 void object_mark_weak(struct entry *entry);
 
+/* Gives it a finaliser, another one, or none. */
+void object_change_finaliser(struct worker *worker, struct entry *entry);
+
 /* Counts the lane's dropped objects again, and collects when they are too many. */
 void object_audit(struct lane *lane);
 

@@ -30,7 +30,12 @@
     _(TWO_FINALISERS, "two-finalisers", "a finaliser is called twice", true)           \
     _(EARLY_FINALISER, "early-finaliser", "a finaliser is called for what is held",    \
         true)                                                                          \
+    _(OLD_FINALISER, "old-finaliser", "a finaliser is not replaced", false)            \
+    _(KEPT_FINALISER, "kept-finaliser", "a finaliser is not removed", false)           \
     _(NO_WEAK, "no-weak", "a weak reference's hook is not called", true)               \
+    _(WRONG_VALUE, "wrong-value", "an ephemeron or a weak map has another's value",    \
+        false)                                                                         \
+    _(TWO_FINALIZES, "two-finalizes", "a gc_finalize's callback comes twice", false)   \
     _(OPEN_LOCK, "open-lock", "gc_alloc gives memory inside gc_lock", false)           \
     _(ERRNO, "errno", "a free changes errno", true)                                    \
     _(HANG, "hang", "a thread waits for ever", true)                                   \

@@ -31,6 +31,10 @@ SURE = {
     "two-finalisers": "callback",
     "early-finaliser": "callback",
     "no-weak": "callback",
+    "old-finaliser": "callback",
+    "kept-finaliser": "callback",
+    "wrong-value": "weak",
+    "two-finalizes": "finalize",
 }
 # Where a bug has its turn seldom.
 MORE = {

@@ -62,6 +62,21 @@ void coroutines_finish(struct worker *worker);
 void weak_init(void);
 void run_weak(struct worker *worker);
 
+/* scenario_ephemeron.c */
+void run_ephemeron(struct worker *worker);
+void run_map(struct worker *worker);
+
+/* scenario_finalise.c */
+void run_finalise(struct worker *worker);
+void finalisers_finish(void);
+void finalizes_init(void);
+void run_finalize(struct worker *worker);
+void finalizes_finish(void);
+
+/* scenario_root.c */
+void roots_prepare(void);
+void run_root(struct worker *worker);
+
 /* scenario_thread.c */
 void run_thread(struct worker *worker);
 void run_cancel(struct worker *worker);

@@ -102,8 +102,40 @@ static void ignore_text(void *seen, const char *text, size_t len)
     *(size_t *)seen += len;
 }
 
+static void check_totals(void)
+{
+    struct gc_collection_totals before, now;
+    gc_get_collection_totals(&before);
+    gc_get_collection_totals(&now);
+    if (now.collections < before.collections || now.pause_ns < before.pause_ns)
+        fail("info", NULL, "gc_get_collection_totals: %llu collections, then %llu",
+            (unsigned long long)before.collections,
+            (unsigned long long)now.collections);
+    if (now.collections != now.by_request + now.by_pacing + now.for_memory ||
+        now.pause_ns < now.pause_ns_max || now.mark_ns > now.pause_ns)
+        fail("info", NULL, "gc_get_collection_totals: sums that are none");
+}
+
+#define CLASSES_MAX 256
+
+static void check_classes(void)
+{
+    static struct splitheap_class seen[CLASSES_MAX]; /* under the lock */
+    static _Atomic uint32_t locked;
+    if (sh_exchange_acquire(&locked, 1u))
+        return;
+    size_t count = splitheap_stats_classes(seen, CLASSES_MAX);
+    for (size_t i = 1; i < sh_min(count, CLASSES_MAX); i++)
+        if (seen[i].cell_size <= seen[i - 1].cell_size)
+            fail("info", NULL, "size class %zu has cells of %zu bytes after %zu", i,
+                seen[i].cell_size, seen[i - 1].cell_size);
+    sh_store_release(&locked, 0u);
+}
+
 void run_info(struct worker *worker)
 {
+    check_totals();
+    check_classes();
     gc_info_t info;
     if (random_below(&worker->random, 2))
         gc_info(&info);
@@ -179,6 +211,7 @@ void run_pacing(struct worker *worker)
         size_t megabytes = random_below(random, 3) ? 0 : 1 + random_below(random, 64);
         gc_set_threshold(megabytes << 20);
     }
+    gc_set_markers((unsigned)random_below(random, 6));
     if (!gc_set_scan_data_segments(true))
         fail("roots", NULL, "data segments were no roots");
     helper_register();

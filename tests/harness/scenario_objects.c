@@ -74,6 +74,9 @@ static void use_full(struct worker *worker, void **slot)
     case 7:
         hand_over(worker, slot);
         break;
+    case 8:
+        object_change_finaliser(worker, entry);
+        break;
     default:
         break;
     }

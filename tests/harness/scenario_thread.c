@@ -36,6 +36,18 @@ struct box {
     _Atomic uint32_t done;
 };
 
+/* Not known to the collector, the thread is no root; by allocating it is known again. */
+static void leave_and_return(struct worker *worker, struct box *box)
+{
+    gc_thread_unregister();
+    own_sleep_us((unsigned)random_below(&worker->random, 2000));
+    helper_register();
+    if (box->back[0])
+        object_verify(object_entry(box->back[0]));
+    if (backend->collects && random_below(&worker->random, 2))
+        gc_thread_unregister();
+}
+
 static void use_box(struct box *box)
 {
     struct worker worker = {.lane = box->lane, .random = {box->chance}};
@@ -50,6 +62,8 @@ static void use_box(struct box *box)
     }
     for (size_t i = 0; i < BACK; i++)
         box->back[i] = object_make(&worker, wish_any(&worker.random));
+    if (random_below(&worker.random, 2))
+        leave_and_return(&worker, box);
 }
 
 static void *live_joined(void *box)
