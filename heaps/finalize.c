@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "heaps/callback.h"
 #include "heaps/finalise.h"
 #include "heaps/weak_link.h"
 #include "threads/thread.h"
@@ -164,7 +165,8 @@ static struct gc_finalize *sorted(void)
     return all;
 }
 
-/* By the queue, which holds them while others run. */
+/* By the queue, which holds them while others run. Where a callback called exit, it does
+ * not come back. */
 __attribute__((destructor)) static void at_exit(void)
 {
     if (!sh_load_relaxed(&any_at_exit))
@@ -176,5 +178,6 @@ __attribute__((destructor)) static void at_exit(void)
         sh_weak_link_clear(&finalize->link, true);
     sh_lock_release(&sh_weak_lock);
     sh_critical_leave();
+    sh_callback_none_running();
     sh_finalise_collected();
 }

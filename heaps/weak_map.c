@@ -87,6 +87,7 @@ static void take_out(struct gc_weak_map *map, struct entry **at)
     struct entry *entry = *at;
     *at = entry->next;
     entry->next = NULL;
+    entry->key = NULL; /* an iterator may hold the entry */
     entry->gone = true;
     map->count--;
     sh_weak_link_cut(&entry->link);

@@ -310,8 +310,31 @@ static void exit_with_finalizes(void)
     exit(0);
 }
 
-/* The newest first; not those that were not asked for, or cancelled. */
-static void at_exit_they_are_called(void **unused)
+static void write_and_exit(unsigned count, void *const args[])
+{
+    write_letter(count, args);
+    exit(0);
+}
+
+static void *drop_one_that_exits(void *unused)
+{
+    (void)unused;
+    MUST(gc_finalize_new(gc_alloc(64, 0), write_and_exit, 1, word('x')));
+    return NULL;
+}
+
+static void exit_in_a_callback(void)
+{
+    static void *object;
+    object = gc_alloc(64, 0);
+    MUST(!gc_finalize_set_at_exit(
+        gc_finalize_new(object, write_letter, 1, word('a')), true));
+    apart(drop_one_that_exits, NULL);
+    gc_collect();
+    _exit(1);
+}
+
+static void assert_writes(void (*end)(void), const char *letters)
 {
     int ends[2];
     char text[64] = "";
@@ -319,7 +342,7 @@ static void at_exit_they_are_called(void **unused)
     pid_t child = fork();
     if (!child) {
         pipe_end = ends[1];
-        exit_with_finalizes();
+        end();
     }
     close(ends[1]);
     size_t length = 0;
@@ -330,7 +353,18 @@ static void at_exit_they_are_called(void **unused)
     int status;
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_int_equal(status, 0);
-    assert_string_equal(text, "zyxwvutsrqponmlkjihgfba");
+    assert_string_equal(text, letters);
+}
+
+/* The newest first; not those that were not asked for, or cancelled. */
+static void at_exit_they_are_called(void **unused)
+{
+    assert_writes(exit_with_finalizes, "zyxwvutsrqponmlkjihgfba");
+}
+
+static void also_where_a_callback_calls_exit(void **unused)
+{
+    assert_writes(exit_in_a_callback, "xa");
 }
 
 #define TEST(name) cmocka_unit_test_setup(name, reset)
@@ -349,6 +383,7 @@ int main(void)
         TEST(what_is_wrong_is_refused),
         TEST(one_of_many_calls),
         TEST(at_exit_they_are_called),
+        TEST(also_where_a_callback_calls_exit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
