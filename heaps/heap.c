@@ -634,6 +634,16 @@ static bool is_weakly_referenced(struct sh_span *whole)
     return sh_table_word(&whole->weak_bits, 0) != 0;
 }
 
+/* What it has more is cleared; before its thread may be stopped where the object's type
+ * speaks of that, too. A huge one has it from the system. */
+static void clear_more(struct sh_span *span, size_t old)
+{
+    if (sh_memcheck_on())
+        sh_memcheck_open((char *)span->base + old, span->cell_size - old);
+    if (sh_kind_is_cleared(span->kind) && span->state == SH_SPAN_LARGE)
+        memset((char *)span->base + old, 0, span->cell_size - old);
+}
+
 /* A cell of its own pages, resized where it is (or, huge, by the system). */
 static void *resize_pages(struct sh_span *span, size_t n, bool allow_move)
 {
@@ -649,19 +659,17 @@ static void *resize_pages(struct sh_span *span, size_t n, bool allow_move)
         done = sh_huge_resize(span, sh_round_up(n, SH_SLOT_BYTES));
     }
     void *p = (void *)span->base;
+    bool grew = done && span->cell_size > old;
+    if (grew && span->kind == SH_KIND_TYPED)
+        clear_more(span, old);
     sh_critical_leave();
     if (!done)
         return NULL;
-    if (span->cell_size <= old)
-        return p;
-    size_t more = span->cell_size - old;
-    if (sh_memcheck_on())
-        sh_memcheck_open((char *)p + old, more);
-    if (sh_kind_is_cleared(span->kind) && span->state == SH_SPAN_LARGE)
-        memset((char *)p + old, 0, more);
-    else if (!sh_kind_is_cleared(span->kind) &&
-             SH_UNLIKELY(sh_load_relaxed(&sh_fill_on)))
-        sh_fill_new((char *)p + old, more);
+    if (grew && span->kind != SH_KIND_TYPED)
+        clear_more(span, old);
+    if (grew && !sh_kind_is_cleared(span->kind) &&
+        SH_UNLIKELY(sh_load_relaxed(&sh_fill_on)))
+        sh_fill_new((char *)p + old, span->cell_size - old);
     return p;
 }
 
