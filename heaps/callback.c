@@ -12,7 +12,7 @@
 #include "heaps/tables.h"
 #include "heaps/weak_link.h"
 #include "lib/meta.h"
-#include "threads/thread.h"
+#include "threads/registry.h"
 
 #define CHUNK_ENTRIES 1022
 
@@ -26,6 +26,12 @@ struct chunk {
 struct queue {
     struct chunk *first, *last;
     _Atomic size_t length;
+};
+
+/* What a callback that runs was given; of each thread, the innermost first. */
+struct held {
+    struct held *outer;
+    uintptr_t frame, object, context;
 };
 
 struct sh_lock sh_callback_lock = SH_LOCK_INIT(SH_RANK_CALLBACK);
@@ -196,8 +202,16 @@ void sh_callback_gather(void)
     sh_weak_clear_rest(true);
 }
 
+static void mark_held(void)
+{
+    for (struct sh_thread *t = sh_registry_first(); t; t = t->next)
+        for (struct held *held = t->held; held; held = held->outer)
+            sh_mark_root_now(&held->object, &held->context + 1);
+}
+
 void sh_callback_add_roots(void)
 {
+    mark_held();
     sh_weak_add_queued();
     sh_finaliser_add_roots();
     if (sh_load_relaxed(&withdrawn)) {
@@ -336,7 +350,39 @@ void sh_callback_end(void)
 
 void sh_callback_none_running(void)
 {
+    sh_callback_let_go(NULL);
     running = 0;
+}
+
+/* One whose frame does not lie above was left, and is no outer one. */
+void *sh_callback_hold(const void *object, const void *context)
+{
+    struct sh_thread *self = sh_tls.self;
+    uintptr_t frame = (uintptr_t)__builtin_frame_address(0);
+    struct held *outer = self ? self->held : NULL;
+    while (outer && outer->frame <= frame)
+        outer = outer->outer;
+    sh_callback_let_go(outer);
+    sh_critical_enter();
+    struct held *held = self ? sh_meta_alloc(sizeof *held) : NULL;
+    if (held) {
+        *held = (struct held){outer, frame, (uintptr_t)object, (uintptr_t)context};
+        self->held = held;
+    }
+    sh_critical_leave();
+    return outer;
+}
+
+void sh_callback_let_go(void *outer)
+{
+    struct sh_thread *self = sh_tls.self;
+    sh_critical_enter();
+    while (self && self->held && self->held != outer) {
+        struct held *held = self->held;
+        self->held = held->outer;
+        sh_meta_free(held, sizeof *held);
+    }
+    sh_critical_leave();
 }
 
 /* What is to be done for an object that waited; NULL: nothing. */
@@ -344,6 +390,7 @@ struct job {
     void *object;
     bool weak, final;
     struct sh_finaliser finaliser;
+    void *outer; /* for sh_callback_let_go */
 };
 
 static void take_weak(uintptr_t object, struct job *job)
@@ -382,6 +429,8 @@ static bool next_job(
     bool there = dequeue(queue, &object);
     if (object)
         take(object, job);
+    if (there)
+        job->outer = sh_callback_hold(job->object, job->finaliser.context);
     sh_lock_release(&sh_callback_lock);
     sh_critical_leave();
     return there;
@@ -396,6 +445,7 @@ static void run_job(const struct job *job)
     /* Until the program has set the type there is nothing to finalise. */
     else if (job->final && *(void **)job->object)
         gc_finalise(job->object);
+    sh_callback_let_go(job->outer);
 }
 
 bool sh_callback_tell(void)
@@ -416,12 +466,12 @@ bool sh_callback_tell(void)
 bool sh_callback_finalise(void)
 {
     struct job job;
-    do {
-        if (!next_job(&finals, take_final, &job))
-            return false;
-    } while (!job.object);
-    run_job(&job);
-    return true;
+    bool ran = false;
+    while (!ran && next_job(&finals, take_final, &job)) {
+        ran = job.object != NULL;
+        run_job(&job);
+    }
+    return ran;
 }
 
 size_t sh_callback_waiting(void)

@@ -31,7 +31,8 @@ extern struct sh_lock sh_callback_lock;
 
 /* ---- By a collection: world stopped, the heap's locks held ---- */
 
-/* What waits, and the contexts of finalisers, are roots. */
+/* What waits, the contexts of finalisers, and what running callbacks were given, are
+ * roots. */
 void sh_callback_add_roots(void);
 
 /* Marking is done: queues what died and marks from it. */
@@ -68,6 +69,14 @@ void sh_callback_end(void);
 
 /* The program says that no callback of the calling thread is under way. */
 void sh_callback_none_running(void);
+
+/*
+ * What the calling thread's callback is given stays until let_go, though stacks may be no
+ * roots; without memory it does not. Returns what let_go takes. Before a collection may
+ * find it dead: in a critical section, or while it is a root.
+ */
+void *sh_callback_hold(const void *object, const void *context);
+void sh_callback_let_go(void *outer);
 
 /* Tells of all that are to be told of; true: there was one. */
 bool sh_callback_tell(void);

@@ -104,9 +104,11 @@ SH_PUBLIC void *gc_finalize_detach(
 
 SH_PUBLIC bool gc_finalize_call(struct gc_finalize *finalize)
 {
+    void *outer = sh_callback_hold(finalize, NULL);
     bool alive = sh_weak_link_cancel(&finalize->link);
     if (alive)
         sh_finalize_call(&finalize->link);
+    sh_callback_let_go(outer);
     return alive;
 }
 

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 
+#include "heaps/callback.h"
 #include "heaps/ephemeron.h"
 #include "heaps/mark_team.h"
 #include "heaps/page_map.h"
@@ -435,7 +436,7 @@ void sh_weak_add_queued(void)
 
 /* ---- After one ---- */
 
-static struct sh_weak_link *next_queued(void)
+static struct sh_weak_link *next_queued(void **outer)
 {
     sh_critical_enter();
     sh_lock_acquire(&sh_weak_lock);
@@ -443,6 +444,7 @@ static struct sh_weak_link *next_queued(void)
     if (link) {
         dequeue(link);
         forget_link(link);
+        *outer = sh_callback_hold(link, NULL);
     }
     sh_lock_release(&sh_weak_lock);
     __asm__ volatile("" : "+r"(link)::"memory"); /* here it is a root */
@@ -452,12 +454,14 @@ static struct sh_weak_link *next_queued(void)
 
 bool sh_weak_run_one(void)
 {
-    struct sh_weak_link *link = sh_load_relaxed(&waiting) ? next_queued() : NULL;
+    void *outer = NULL;
+    struct sh_weak_link *link = sh_load_relaxed(&waiting) ? next_queued(&outer) : NULL;
     if (!link)
         return false;
     if (link->kind == SH_WEAK_FINALIZE)
         sh_finalize_call(link);
     else
         sh_weakref_call(link);
+    sh_callback_let_go(outer);
     return true;
 }

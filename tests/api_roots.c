@@ -12,6 +12,8 @@
 
 #include <cmocka.h>
 
+#include <splitheap/weakref.h>
+
 #include "tests/child.h"
 #include "tests/heap.h"
 
@@ -410,6 +412,104 @@ static void announced_stacks_hold_whatever_is_left_out(void **unused)
     sh_free(memory);
 }
 
+/* ---- What callbacks were given ---- */
+
+struct given {
+    const struct gc_type *type;
+    size_t number;
+    size_t *rest;
+};
+
+static size_t given_back, lost;
+
+/* Overwrites what is free. */
+static void churn(void)
+{
+    for (size_t i = 0; i < 1000; i++) {
+        size_t *words = gc_alloc(sizeof(struct given), 0);
+        MUST(words);
+        words[1] = words[2] = ~(size_t)0;
+    }
+}
+
+static void look_and_collect(struct given *given, const size_t *number)
+{
+    given_back++;
+    for (int i = 0; i < 3; i++) {
+        gc_collect();
+        churn();
+        lost += given && (given->number != 7 || *given->rest != 7);
+        lost += *number != 7;
+    }
+}
+
+static void finalise_given(void *object)
+{
+    struct given *given = object;
+    look_and_collect(given, given->rest);
+}
+
+static void finalise_with_context(void *object, void *context)
+{
+    look_and_collect(object, context);
+}
+
+static void called_back(struct gc_weakref *ref, void *context)
+{
+    look_and_collect(NULL, context);
+    lost += gc_nbytes(ref) == 0;
+}
+
+static void finalize_given(unsigned count, void *const args[])
+{
+    for (unsigned i = 0; i < count; i++)
+        look_and_collect(NULL, args[i]);
+}
+
+static size_t *make_number(void)
+{
+    size_t *number = gc_alloc(sizeof(struct given), 0);
+    MUST(number);
+    *number = 7;
+    return number;
+}
+
+static void *make_given(void *unused)
+{
+    static const struct gc_type type = {.finalise = finalise_given};
+    for (unsigned i = 0; i < 40; i++) {
+        unsigned flags = i % 4 ? 0 : GC_ALLOC_FLAG_HAS_FINALISER;
+        struct given *given = gc_alloc(sizeof *given, flags);
+        MUST(given);
+        *given = (struct given){&type, 7, make_number()};
+        if (i % 4 == 1)
+            MUST(gc_set_finaliser(given, finalise_with_context, make_number()) == 0);
+        else if (i % 4 == 2)
+            MUST(gc_weakref_new(given, called_back, make_number()));
+        else if (i % 4 == 3)
+            MUST(gc_finalize_new(given, finalize_given, 1, make_number()));
+        outside[i] = given;
+    }
+    return NULL;
+}
+
+static void what_callbacks_were_given_stays(void **unused)
+{
+    void **slots = outside;
+    in_thread(make_given, NULL);
+    clear_stack();
+    gc_set_scan_stacks(false);
+    gc_collect_start();
+    gc_collect_root(slots, 40);
+    gc_collect_end();
+    assert_int_equal(given_back, 0);
+    memset(slots, 0, 40 * sizeof *slots);
+    gc_collect();
+    gc_set_scan_stacks(true);
+    assert_in_range(given_back, 30, 40); /* a reference that nobody holds dies untold */
+    assert_int_equal(lost, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -423,6 +523,7 @@ int main(void)
         cmocka_unit_test(what_is_left_out_does_not_hold),
         cmocka_unit_test(what_is_left_is_what_the_program_says),
         cmocka_unit_test(announced_stacks_hold_whatever_is_left_out),
+        cmocka_unit_test(what_callbacks_were_given_stays),
     };
     return cmocka_run_group_tests(tests, map_outside, NULL);
 }

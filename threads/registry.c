@@ -130,7 +130,7 @@ static struct sh_thread *new_record(void)
     sh_store_relaxed(&self->stopped_sp, 0);
     self->lock_depth = 0;
     self->collecting = false;
-    self->cache = self->deferred = NULL;
+    self->cache = self->deferred = self->held = NULL;
     return self;
 }
 

@@ -52,6 +52,8 @@ struct sh_thread {
     /* The heap's: its cache of this thread, and the frees put off by gc_lock. */
     void *cache;
     void *deferred;
+
+    void *held; /* what its callbacks that run were given */
 };
 
 /* What fast paths and our signal handler need of the running thread. */

@@ -479,7 +479,8 @@ GC_PUBLIC bool gc_set_scan_data_segments(bool on);
  * Whether threads' stacks, registers and thread-local storage are roots (the default).
  * Stacks that were announced are, either way. Without them the program itself has to see
  * to it that a root leads to each object that is in use when a collection begins, in
- * any thread: to what gc_realloc is given, too. Returns what was set before.
+ * any thread: to what gc_realloc is given, too. What a callback of a dead object is given
+ * stays until that returns. Returns what was set before.
  */
 GC_PUBLIC bool gc_set_scan_stacks(bool on);
 
