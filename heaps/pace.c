@@ -128,13 +128,15 @@ static double smoothed(double before, size_t bytes, uint64_t ns)
 static struct {
     double allocation, marking; /* bytes a second */
     uint64_t ended;             /* when the last one did */
-    size_t survived;            /* of the last one */
-    size_t height;              /* how high the heap stood lately */
+    size_t survived;            /* of the last one, */
+    size_t share;               /* which was to be handed out after it */
+    size_t height;              /* how high the heap stood lately, or ought to have */
 } past;
 
 static void learn(const struct gc_collection *collection)
 {
-    size_t height = past.survived + collection->allocated_bytes;
+    /* Not what was handed out because it once stood high: that is forgotten. */
+    size_t height = past.survived + sh_min(collection->allocated_bytes, past.share);
     uint64_t since = collection->began - past.ended;
     if (past.ended)
         past.allocation = smoothed(past.allocation, collection->allocated_bytes, since);
@@ -191,8 +193,9 @@ static size_t budget(const struct gc_collection *collection, size_t room)
 {
     if (sh_options.pace != SH_PACE_BALANCE)
         return percent_of(collection->marked_bytes + collection->root_bytes);
-    size_t bytes = percent_of(balanced(collection));
-    bytes = sh_max(bytes, lately(collection, bytes));
+    size_t share = percent_of(balanced(collection));
+    size_t bytes = sh_max(share, lately(collection, share));
+    past.share = share;
     if (room != SIZE_MAX)
         bytes = sh_max(bytes, percent_of(worth_the_pause(collection)));
     return bytes;

@@ -266,6 +266,10 @@ static void what_the_heap_held_lately_may_be_used(void **unused)
         balanced(48 * MIB, 1000 * KIB, 48 * SECOND / 1024, SECOND / 1024);
     balanced(48 * MIB, 48 * MIB, 48 * SECOND / 1024, 3 * SECOND);
     assert_in_range(budget(), 54 * MIB, 58 * MIB);
+    /* Also where it is all used, again and again. */
+    for (int i = 0; i < 30; i++)
+        balanced(48 * MIB, budget(), 48 * SECOND / 1024, SECOND);
+    assert_in_range(budget(), 10 * MIB, 25 * MIB);
     /* Not more than twice the share. */
     settled(48 * MIB, MIB, 48 * SECOND / 1024, SECOND / 1024);
     balanced(1000 * MIB, 10 * MIB, 1000 * SECOND / 1024, SECOND / 100);
