@@ -37,6 +37,7 @@ struct held {
 struct sh_lock sh_callback_lock = SH_LOCK_INIT(SH_RANK_CALLBACK);
 static struct queue told, finals;
 static _Atomic bool withdrawn; /* some in the queues wait no longer */
+static _Atomic size_t taken;   /* finalisers that were about to be run, so far */
 
 /* ---- Queues ---- */
 
@@ -306,17 +307,21 @@ int sh_callback_set_finaliser(const void *p, struct sh_finaliser finaliser)
     return error;
 }
 
-bool sh_callback_copy_finaliser(struct sh_cell cell, const void *q)
+bool sh_callback_move_finaliser(struct sh_cell cell, const void *q)
 {
-    struct sh_cell copy;
+    struct sh_cell to;
     if (!sh_table_test(cell, &cell.span->final_bits))
         return true;
-    if (sh_cell_find(q, &copy) != SH_FOUND_LIVE)
+    if (sh_cell_find(q, &to) != SH_FOUND_LIVE)
         return false;
     sh_lock_acquire(&sh_callback_lock);
     struct sh_finaliser finaliser = sh_finaliser_of(cell);
-    bool done = finaliser.call ? give_finaliser(copy, finaliser) == 0
-                               : sh_table_set(copy, &copy.span->final_bits);
+    bool done = finaliser.call ? give_finaliser(to, finaliser) == 0
+                               : sh_table_set(to, &to.span->final_bits);
+    if (done) {
+        take_finaliser(cell);
+        sh_callback_withdraw(cell);
+    }
     sh_lock_release(&sh_callback_lock);
     return done;
 }
@@ -410,6 +415,7 @@ static void take_final(uintptr_t object, struct job *job)
     if (!waits(object, &cell) || !sh_table_clear(cell, &cell.span->final_bits))
         return;
     sh_table_clear(cell, &cell.span->waiting_bits);
+    sh_add_relaxed(&taken, (size_t)1);
     job->object = (void *)object;
     job->final = true;
     job->weak = take_hook(cell); /* nobody told so far */
@@ -477,4 +483,9 @@ bool sh_callback_finalise(void)
 size_t sh_callback_waiting(void)
 {
     return sh_load_relaxed(&finals.length);
+}
+
+size_t sh_callback_taken(void)
+{
+    return sh_load_relaxed(&taken);
 }

@@ -51,8 +51,9 @@ void sh_callback_queue_all(void);
  * no longer. 0, or EINVAL: no live object of a collected kind starts there; ENOMEM. */
 int sh_callback_set_finaliser(const void *p, struct sh_finaliser finaliser);
 
-/* Gives q, which is new, the finaliser of the object in `cell`. False: no memory. */
-bool sh_callback_copy_finaliser(struct sh_cell cell, const void *q);
+/* Gives q, which is new, the finaliser of the object in `cell`, which has none then, also
+ * where another thread forks. False: no memory, and it keeps it. */
+bool sh_callback_move_finaliser(struct sh_cell cell, const void *q);
 
 /* It is about to move: it does not wait any more, but for its death. */
 void sh_callback_withdraw(struct sh_cell cell);
@@ -86,5 +87,8 @@ bool sh_callback_finalise(void);
 
 /* How many finalisers wait, at most: some may be of objects that were freed. */
 size_t sh_callback_waiting(void);
+
+/* How many finalisers were taken out to be run, since ever. */
+size_t sh_callback_taken(void);
 
 #endif /* SH_HEAPS_CALLBACK_H */

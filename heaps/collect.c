@@ -298,13 +298,18 @@ void sh_collect_everything(void)
     if (!self || self->lock_depth)
         return;
     sh_callback_none_running(); /* one may have been left by an exception, or longjmp */
-    sh_finaliser_thread_await();
+    /* The library's own thread runs finalisers between the collections only. */
     for (unsigned round = 0; round < SWEEP_ALL_ROUNDS; round++) {
+        sh_finaliser_thread_hold();
+        size_t taken = sh_callback_taken();
         collect_without_roots(true);
-        if (!sh_finalise_all())
+        sh_finaliser_thread_let_go();
+        if (!sh_finalise_all() && sh_callback_taken() == taken)
             break;
     }
+    sh_finaliser_thread_hold();
     collect_without_roots(false);
+    sh_finaliser_thread_let_go();
 }
 
 void sh_collect_finalise_all(void)
@@ -313,9 +318,11 @@ void sh_collect_finalise_all(void)
     if (!self || self->lock_depth)
         return;
     sh_callback_none_running();
-    sh_finaliser_thread_await();
     unsigned round = 0;
+    size_t taken;
     do {
+        sh_finaliser_thread_hold();
+        taken = sh_callback_taken();
         sh_critical_enter();
         sh_lock_acquire(&sh_callback_lock);
         sh_lock_acquire(&sh_heap_lock);
@@ -323,7 +330,9 @@ void sh_collect_finalise_all(void)
         sh_lock_release(&sh_heap_lock);
         sh_lock_release(&sh_callback_lock);
         sh_critical_leave();
-    } while (sh_finalise_all() && ++round < SWEEP_ALL_ROUNDS);
+        sh_finaliser_thread_let_go();
+    } while ((sh_finalise_all() || sh_callback_taken() != taken) &&
+             ++round < SWEEP_ALL_ROUNDS);
 }
 
 /* ---- Looking ---- */

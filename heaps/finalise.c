@@ -28,16 +28,26 @@ static _Atomic int event = NO_EVENT; /* the descriptor, once it was asked for */
 
 /* ---- Who is to know ---- */
 
-static void call_notifier(void)
+/* Not for what it causes itself: below the frame that called it, unless that was left by
+ * longjmp, or an exception, and the program has come back to where it calls from. */
+static SH_TLS uintptr_t notifying;
+
+static SH_NOINLINE void call_notifier(void)
 {
+    uintptr_t frame = (uintptr_t)__builtin_frame_address(0);
+    if (notifying && frame < notifying)
+        return;
     sh_critical_enter();
     sh_lock_acquire(&sh_callback_lock);
     gc_finaliser_notifier_fn *function = notifier;
     void *context = notifier_context;
     sh_lock_release(&sh_callback_lock);
     sh_critical_leave();
-    if (function)
-        function(context);
+    if (!function)
+        return;
+    notifying = frame;
+    function(context);
+    notifying = 0;
 }
 
 /* Who makes something wait counts it first and raises the event after; who found nothing
@@ -132,7 +142,7 @@ void sh_finalise_for_thread(void)
 {
     if (!sh_callback_begin())
         return;
-    while (sh_finalise_thread_wanted())
+    while (sh_finalise_thread_wanted() && !sh_finaliser_thread_is_held())
         run(1);
     sh_callback_end();
     if (sh_callback_waiting() == 0)
@@ -172,6 +182,8 @@ SH_PUBLIC int gc_set_finaliser_mode(enum gc_finaliser_mode wanted)
     sh_heap_init();
     sh_store_relaxed(&mode, (int)wanted);
     sh_store_relaxed(&mode_set, true);
+    if (wanted != GC_FINALISE_AT_ONCE && sh_callback_waiting() > 0)
+        raise_event();
     if (sh_finalise_thread_wanted() && !sh_gc_mutex_is_locked())
         sh_finaliser_thread_wake();
     return 0;

@@ -35,22 +35,30 @@ static struct sh_helper thread;
 static _Atomic uint32_t state;
 static _Atomic uint64_t retry;   /* not to be tried before */
 static _Atomic uint32_t at_work; /* 1: it runs finalisers */
+static _Atomic uint32_t held;    /* by so many it is kept from that */
 static SH_TLS bool is_it;        /* the calling thread is the one */
 
 /* ---- The thread ---- */
+
+/* Who holds it counts that first and waits for its work after; it looks the other way
+ * round: one of the two sees the other. */
+static bool is_wanted(void)
+{
+    return !sh_load_seq_cst(&held) && sh_finalise_thread_wanted();
+}
 
 /* False: no memory to be registered. */
 static bool work_off(void)
 {
     sh_store_seq_cst(&at_work, 1u);
-    bool entered = sh_helper_enter();
+    bool may = !sh_load_seq_cst(&held), entered = may && sh_helper_enter();
     if (entered) {
         sh_finalise_for_thread();
         sh_helper_leave();
     }
     sh_store_seq_cst(&at_work, 0u);
     sh_os_wake(&at_work, INT_MAX);
-    return entered;
+    return entered || !may;
 }
 
 static void fall_asleep(void)
@@ -58,7 +66,7 @@ static void fall_asleep(void)
     uint32_t awake = AWAKE, asleep = ASLEEP;
     if (!sh_cas_seq_cst(&state, &awake, ASLEEP))
         return;
-    if (sh_finalise_thread_wanted()) {
+    if (is_wanted()) {
         sh_cas_seq_cst(&state, &asleep, AWAKE);
         return;
     }
@@ -73,7 +81,7 @@ static void run(void)
     while (sh_load_seq_cst(&state) == STARTING)
         sh_os_wait(&state, STARTING, 0);
     while (sh_load_seq_cst(&state) == AWAKE) {
-        if (sh_finalise_thread_wanted() && !work_off())
+        if (is_wanted() && !work_off())
             sh_os_wait(&state, AWAKE, NO_MEMORY_NS);
         else
             fall_asleep();
@@ -105,10 +113,22 @@ void sh_finaliser_thread_wake(void)
         start();
 }
 
-void sh_finaliser_thread_await(void)
+bool sh_finaliser_thread_is_held(void)
 {
+    return sh_load_seq_cst(&held) != 0;
+}
+
+void sh_finaliser_thread_hold(void)
+{
+    sh_add_seq_cst(&held, 1u);
     while (!is_it && sh_load_seq_cst(&at_work))
         sh_os_wait(&at_work, 1, 0);
+}
+
+void sh_finaliser_thread_let_go(void)
+{
+    if (sh_sub_seq_cst(&held, 1u) == 1 && sh_finalise_thread_wanted())
+        sh_finaliser_thread_wake();
 }
 
 /* It may be the caller itself: then the process ends with it. */
@@ -131,4 +151,5 @@ void sh_finaliser_thread_fork_child(void)
     sh_store_relaxed(&state, NONE);
     sh_store_relaxed(&retry, 0);
     sh_store_relaxed(&at_work, 0u);
+    sh_store_relaxed(&held, 0u);
 }

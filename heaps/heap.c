@@ -712,9 +712,9 @@ static void *resize_by_copy(struct sh_cell cell, void *p, size_t n, const char *
      * holds the new one in the child. */
     copy_object(q, p, sh_min(old, n), request.kind);
     sh_critical_enter();
-    bool copied = sh_callback_copy_finaliser(cell, q);
+    bool moved = sh_callback_move_finaliser(cell, q);
     sh_critical_leave();
-    if (!copied) {
+    if (!moved) {
         sh_heap_free(q, call);
         errno = ENOMEM;
         return NULL;

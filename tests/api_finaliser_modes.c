@@ -219,6 +219,24 @@ static void the_notifier_is_called(void **unused)
     assert_int_equal(notified, 2);
 }
 
+static void notice_and_collect(void *context)
+{
+    MUST(notified++ < 10);
+    gc_collect();
+}
+
+static void a_notifier_may_collect(void **unused)
+{
+    notified = 0;
+    gc_set_finaliser_notifier(notice_and_collect, NULL);
+    let_wait(10);
+    assert_int_equal(notified, 1);
+    gc_collect();
+    assert_int_equal(notified, 2);
+    gc_set_finaliser_notifier(NULL, NULL);
+    gc_run_finalisers(SIZE_MAX);
+}
+
 static bool readable(int fd)
 {
     struct pollfd poll_for = {.fd = fd, .events = POLLIN};
@@ -304,6 +322,28 @@ static void gc_sweep_all_waits_for_that_thread(void **unused)
         make((void *)10);
         gc_sweep_all();
         assert_int_equal(finalised, 60);
+    }
+}
+
+static void take_a_while(void *object)
+{
+    for (int i = 0; i < 20; i++) {
+        MUST(gc_nbytes(object) > 0);
+        usleep(100);
+    }
+}
+
+/* What that thread is finalising is not taken away under it. */
+static void gc_sweep_all_frees_nothing_that_is_being_finalised(void **unused)
+{
+    gc_set_finaliser_mode(GC_FINALISE_IN_THREAD);
+    for (int round = 0; round < 60; round++) {
+        finalised = 0;
+        deed = take_a_while;
+        let_die(3);
+        make((void *)1);
+        gc_sweep_all();
+        assert_int_equal(finalised, 4);
     }
 }
 
@@ -462,10 +502,12 @@ int main(int argc, char **argv)
         MODE_TEST(several_threads_may_run_them),
         MODE_TEST(the_rest_can_be_run_after_a_longjmp),
         MODE_TEST(the_notifier_is_called),
+        MODE_TEST(a_notifier_may_collect),
         MODE_TEST(the_descriptor_is_readable_while_some_wait),
         MODE_TEST(in_a_thread_another_runs_them),
         MODE_TEST(what_that_thread_holds_is_kept),
         MODE_TEST(gc_sweep_all_waits_for_that_thread),
+        MODE_TEST(gc_sweep_all_frees_nothing_that_is_being_finalised),
         MODE_TEST(a_child_has_a_thread_of_its_own),
         MODE_TEST(a_child_has_a_descriptor_of_its_own),
         MODE_TEST(at_exit_all_run_if_so_wanted),
