@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <spawn.h>
-#include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -62,8 +61,8 @@ static void *use_heap_for_ever(void *unused)
 }
 
 /*
- * With threads at work. Not by exit: a thread of the parent's may have been in dlopen, and
- * glibc leaves the loader's lock, which exit takes, as it was.
+ * With threads at work. Not by exit or quick_exit: a thread of the parent's may have been
+ * in dlclose, and glibc leaves its lock of the exit functions as it was.
  */
 static _Noreturn void end_child(struct random *random)
 {
@@ -74,8 +73,6 @@ static _Noreturn void end_child(struct random *random)
         if (helper_start(&thread, use_heap_for_ever, NULL, random))
             pthread_detach(thread);
     }
-    if (random_below(random, 2))
-        quick_exit(0);
     _exit(0);
 }
 
