@@ -8,7 +8,7 @@
 #include "heaps/word.h"
 #include "lib/check.h"
 
-static uintptr_t cell; /* the one that is looked at */
+static uintptr_t looked_at; /* the cell's complement, which is no root */
 
 SH_NO_SANITIZE
 static void check_pointer(uintptr_t address)
@@ -18,8 +18,8 @@ static void check_pointer(uintptr_t address)
         return;
     uint32_t to = sh_span_cell_of(span, address);
     if (sh_cell_state(span, to) == SH_CELL_LIVE && !sh_cell_marked(span, to))
-        sh_fatal("the object at %p is marked, and holds %p, which is not", (void *)cell,
-            (void *)address);
+        sh_fatal("the object at %p is marked, and holds %p, which is not",
+            (void *)~looked_at, (void *)address);
 }
 
 SH_NO_SANITIZE
@@ -36,7 +36,8 @@ void sh_mark_check_words(uintptr_t start, uintptr_t end)
 static void check_cell(const struct sh_span *span, uint32_t i)
 {
     static struct sh_marker checker = {.how = SH_MARK_CHECKING};
-    cell = sh_span_cell(span, i);
+    uintptr_t cell = sh_span_cell(span, i);
+    looked_at = ~cell;
     if (span->kind == SH_KIND_TYPED)
         sh_mark_object(&checker, cell, span->cell_size);
     else
