@@ -6,6 +6,7 @@
 #include <splitheap/weakref.h>
 
 #include "heaps/mark_team.h"
+#include "heaps/memcheck.h"
 #include "heaps/run.h"
 #include "heaps/tables.h"
 #include "lib/bits.h"
@@ -47,6 +48,13 @@ static void ask(void *cell)
         mark_by(link);
 }
 
+/* Links lead to what was handed out, which under memcheck is not where the cell begins. */
+static void *handed_out(struct sh_cell cell)
+{
+    return sh_memcheck_on() ? sh_memcheck_start(cell)
+                            : (void *)sh_span_cell(cell.span, cell.index);
+}
+
 static void ask_word(struct sh_span *span, uint32_t w)
 {
     uint64_t cells =
@@ -54,7 +62,7 @@ static void ask_word(struct sh_span *span, uint32_t w)
     if (sh_span_collected(span))
         cells &= sh_span_marked(span, w);
     for (; cells; cells &= cells - 1)
-        ask((void *)sh_span_cell(span, w * 64 + sh_ctz64(cells)));
+        ask(handed_out((struct sh_cell){span, w * 64 + sh_ctz64(cells)}));
 }
 
 static void ask_all(void)

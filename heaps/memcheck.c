@@ -103,6 +103,12 @@ bool sh_memcheck_begins(const void *p, struct sh_cell cell)
            (uintptr_t)p - sh_span_cell(cell.span, cell.index) == header_of(cell).front;
 }
 
+void *sh_memcheck_start(struct sh_cell cell)
+{
+    size_t front = cell.span->kind == SH_KIND_EXPLICIT ? header_of(cell).front : 0;
+    return (void *)(sh_span_cell(cell.span, cell.index) + front);
+}
+
 size_t sh_memcheck_bytes(struct sh_cell cell)
 {
     return header_of(cell).bytes;
@@ -183,6 +189,11 @@ bool sh_memcheck_begins(const void *p, struct sh_cell cell)
     (void)p;
     (void)cell;
     return false;
+}
+
+void *sh_memcheck_start(struct sh_cell cell)
+{
+    return (void *)sh_span_cell(cell.span, cell.index);
 }
 
 size_t sh_memcheck_bytes(struct sh_cell cell)

@@ -63,6 +63,9 @@ void sh_memcheck_misused(void *p);
 /* A malloc'd block of the cell begins at p, which is not where the cell does. */
 bool sh_memcheck_begins(const void *p, struct sh_cell cell);
 
+/* Where what was handed out of the live cell begins. */
+void *sh_memcheck_start(struct sh_cell cell);
+
 /* The size that the malloc'd block was asked for. */
 size_t sh_memcheck_bytes(struct sh_cell cell);
 

@@ -2,6 +2,7 @@
 /* One mistake a name, for memcheck to find: `memcheck NAME`. */
 #include <pthread.h>
 #include <splitheap/gc.h>
+#include <splitheap/weakref.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -177,6 +178,31 @@ static void much(void)
     puts("alone");
 }
 
+static unsigned freed;
+
+static void count_freed(unsigned count, void *const args[])
+{
+    (void)count;
+    (void)args;
+    freed++;
+}
+
+/* The library keeps what waits for a block to be freed. */
+static void finalize(void)
+{
+    static void *volatile blocks[50];
+    for (int i = 0; i < 50; i++) {
+        blocks[i] = malloc(100);
+        if (!gc_finalize_new(blocks[i], count_freed, 0))
+            abort();
+    }
+    gc_collect();
+    for (int i = 0; i < 50; i++)
+        free(blocks[i]);
+    gc_collect();
+    printf("%u\n", freed);
+}
+
 int main(int count, char **words)
 {
     static const struct {
@@ -193,6 +219,7 @@ int main(int count, char **words)
         {"clean", clean},
         {"collect", collect},
         {"much", much},
+        {"finalize", finalize},
     };
     for (size_t i = 0; count == 2 && i < sizeof names / sizeof names[0]; i++)
         if (strcmp(words[1], names[i].name) == 0) {

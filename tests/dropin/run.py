@@ -200,6 +200,7 @@ def memcheck():
         said = valgrind("--leak-check=no", program, "collect")
         assert OURS_STAYS in said, said
         assert valgrind(OURS_STAYS, program, "clean") == "clean\n"
+        assert valgrind("--leak-check=no", OURS_STAYS, program, "finalize") == "50\n"
         # What the C library has for a thread that is there at exit may look lost.
         assert valgrind(OURS_STAYS, program, "much") == "alone\n"
     # Other tools see the fast paths.
