@@ -33,17 +33,6 @@ static void *apart(void *(*routine)(void *), void *arg)
     return result;
 }
 
-/* Of a size of its own, each time, and not where its span begins: the stack may hold stale
- * pointers to other cells. */
-static void *unseen(unsigned flags)
-{
-    static size_t size = 400;
-    size += 400;
-    for (int i = 0; i < 3; i++)
-        gc_alloc(size, 0);
-    return gc_alloc(size, flags);
-}
-
 static size_t live_after_collecting(void)
 {
     struct gc_collection_totals before, after;

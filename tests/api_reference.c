@@ -72,17 +72,6 @@ static void *word(uintptr_t value)
     return (void *)value;
 }
 
-/* Of a size of its own, each time, and not where its span begins: the stack may hold stale
- * pointers to other cells. */
-static void *unseen(unsigned flags)
-{
-    static size_t size = 400;
-    size += 400;
-    for (int i = 0; i < 3; i++)
-        gc_alloc(size, 0);
-    return gc_alloc(size, flags);
-}
-
 /* Runs it in a thread that is gone, and what it left on its stack with it. */
 static void *apart(void *(*routine)(void *), void *arg)
 {

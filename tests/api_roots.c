@@ -311,6 +311,8 @@ static _Atomic uint32_t stage;
 
 static SH_NOINLINE void put_object(void *volatile *where, size_t i)
 {
+    for (int k = 0; k < 3; k++)
+        *where = gc_alloc(48, 0); /* a span's first is where others point, too */
     *where = gc_alloc(48, 0);
     MUST(*where);
     batch.hidden[i] = hide(*where);
