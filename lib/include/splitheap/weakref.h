@@ -13,7 +13,7 @@
  * When an object dies. A collection that does not reach it does, in this order: clears its
  * short references and finalizes; keeps it, if it has a finaliser, and all it reaches, until
  * that has run; if it is not kept, clears its long references and ephemerons, and frees it.
- * The callbacks come when the threads go on, in the thread that runs finalisers, before
+ * The callbacks come when the threads go on, in the thread that collected, before
  * these, with no lock held; they may use all of this header and of gc.h. Those of one
  * object: finalizes first, then short references, then long ones; of each the newest first
  * (as in the seed). Between objects that are found dead together there is no order. A
