@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * micro_weak - what weak references cost, one thing at a time.
+ * micro_weak - what weak references and finalisers cost, one thing at a time.
  *
  *     micro_weak [COUNT]
  *
  * Of so many objects (a million), as JSON: nanoseconds for making and reading a reference,
  * and milliseconds of marking, and of the whole pause, the shortest of a few collections:
  * with the objects alone; with a reference to each; with half of the objects dead; with a
- * chain of ephemerons, whose every key only the ephemeron before it leads to.
+ * chain of ephemerons, whose every key only the ephemeron before it leads to. And with a
+ * finaliser for each, all alive and all dead, nanoseconds for setting and running one.
  */
 #include "bench/gc/collections.h"
 #include "bench/gc/memory.h"
@@ -58,6 +59,38 @@ static void **make_objects(size_t count)
 static void told(const char *what, double since, size_t count)
 {
     printf("  \"%s_ns\": %.1f,\n", what, (bench_now() - since) * 1e9 / (double)count);
+}
+
+static size_t finalised;
+
+static void count_finalised(void *object, void *context)
+{
+    (void)object;
+    (void)context;
+    finalised++;
+}
+
+static void measure_finalisers(size_t count)
+{
+    void **objects = make_objects(count);
+
+    if (gc_set_finaliser_mode(GC_FINALISE_ON_DEMAND) != 0)
+        bench_fail("gc_set_finaliser_mode failed");
+    double start = bench_now();
+    for (size_t i = 0; i < count; i++) {
+        if (gc_set_finaliser(objects[i], count_finalised, NULL) != 0)
+            mem_none();
+    }
+    told("finaliser_set", start, count);
+    collect("finalisers", COLLECTIONS);
+    for (size_t i = 0; i < count; i++)
+        objects[i] = NULL;
+    collect("all_finalised", 1);
+    start = bench_now();
+    gc_run_finalisers(SIZE_MAX);
+    told("finaliser_run", start, count);
+    if (finalised < count - count / 100)
+        bench_fail("finalisers that did not run");
 }
 
 static void measure_references(size_t count)
@@ -122,6 +155,7 @@ int main(int argc, char **argv)
     printf("{\n");
     measure_references(count);
     measure_ephemerons(count);
+    measure_finalisers(count);
     gc_sweep_all();
     printf("  \"objects_each\": %zu\n}\n", count);
     return 0;
