@@ -25,6 +25,8 @@ static void *allocate(void *unused)
         kept[i % 50] = gc_alloc(i % 500 + 1, 0);
         MUST(kept[i % 50]);
         sh_free(sh_malloc(i % 700));
+        if (i % 4096 == 0)
+            sleep_us(50); /* or a new process may wait for a processor very long */
     }
     return NULL;
 }
