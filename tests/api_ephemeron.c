@@ -26,13 +26,6 @@ static int reset(void **unused)
     return 0;
 }
 
-static void *apart(void *(*routine)(void *), void *arg)
-{
-    void *result = in_thread(routine, arg);
-    clear_stack();
-    return result;
-}
-
 static size_t live_after_collecting(void)
 {
     struct gc_collection_totals before, after;

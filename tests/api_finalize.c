@@ -33,18 +33,6 @@ static int reset(void **unused)
     return 0;
 }
 
-static void *word(uintptr_t value)
-{
-    return (void *)value;
-}
-
-static void *apart(void *(*routine)(void *), void *arg)
-{
-    void *result = in_thread(routine, arg);
-    clear_stack();
-    return result;
-}
-
 /* ---- Called ---- */
 
 static void *drop_batch(void *unused)

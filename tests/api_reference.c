@@ -67,19 +67,6 @@ static int reset(void **unused)
     return 0;
 }
 
-static void *word(uintptr_t value)
-{
-    return (void *)value;
-}
-
-/* Runs it in a thread that is gone, and what it left on its stack with it. */
-static void *apart(void *(*routine)(void *), void *arg)
-{
-    void *result = in_thread(routine, arg);
-    clear_stack();
-    return result;
-}
-
 /* ---- One reference ---- */
 
 static struct gc_weakref *refs[BATCH];

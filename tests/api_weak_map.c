@@ -26,18 +26,6 @@ static int reset(void **unused)
     return 0;
 }
 
-static void *apart(void *(*routine)(void *), void *arg)
-{
-    void *result = in_thread(routine, arg);
-    clear_stack();
-    return result;
-}
-
-static void *word(uintptr_t value)
-{
-    return (void *)value;
-}
-
 static size_t count(void)
 {
     size_t entries = gc_weak_map_count(map);

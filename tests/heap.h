@@ -68,6 +68,20 @@ static inline void *in_thread(void *(*routine)(void *), void *arg)
     return result;
 }
 
+/* The same, and what calls left on this stack is overwritten too. */
+static SH_UNUSED void *apart(void *(*routine)(void *), void *arg)
+{
+    void *result = in_thread(routine, arg);
+    clear_stack();
+    return result;
+}
+
+/* A number where a pointer is asked for. */
+static SH_UNUSED void *word(uintptr_t value)
+{
+    return (void *)value;
+}
+
 /* A thread's cache from the start, not only once it needs one. */
 static SH_UNUSED void take_cache(void)
 {

@@ -3,8 +3,8 @@
  * Helpers: threads of the library's own (heaps/background.c and finaliser_thread.c have
  * one each, threads/gang.c several), and where one may be made.
  *
- * A helper has no record and no cache, but between enter and leave; collections do not stop it, and what it frees is
- * the shared cache's affair. All signals are blocked in it.
+ * A helper has no record and no cache, but between enter and leave; collections do not
+ * stop it, and what it frees is the shared cache's affair. All signals are blocked in it.
  *
  * It must not be made where the C library holds a lock that making a thread takes, nor,
  * in the child of a fork with other threads, before the child makes a thread itself:
