@@ -3,17 +3,24 @@
  * New processes from threads, while others allocate and collect: fork, after which both
  * sides allocate, collect and make threads; posix_spawn, vfork, system, popen, daemon.
  */
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "tests/child.h"
 #include "tests/heap.h"
 
 static _Atomic bool over;
@@ -187,9 +194,69 @@ static void daemons(void **unused)
     check(by_daemon);
 }
 
+/* ---- In the midst of the first use ---- */
+
+/* 1: a thread is about to take the stop signal into use; 2: it may go on. */
+static _Atomic uint32_t step;
+
+static void probed(int signal, siginfo_t *info, void *context)
+{
+    ((ucontext_t *)context)->uc_mcontext.gregs[REG_RAX] = 0;
+    if (sh_load_acquire(&step))
+        return;
+    set_flag(&step, 1);
+    await_flag(&step, 2);
+}
+
+/* tgkill with the signal 0, by which it is asked whether threads can be signalled. */
+static void trap_the_probe(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_tgkill, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof code / sizeof code[0], code};
+    struct sigaction action = {.sa_flags = SA_SIGINFO};
+    action.sa_sigaction = probed;
+    MUST(sigaction(SIGSYS, &action, NULL) == 0);
+    MUST(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    MUST(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+}
+
+static void fork_at_the_first_use(void *unused)
+{
+    trap_the_probe();
+    pthread_t thread = start(use_a_little, NULL);
+    await_flag(&step, 1);
+    pid_t pid = fork();
+    if (pid == 0) {
+        alarm(30);
+        use_heap();
+        _exit(0);
+    }
+    set_flag(&step, 2);
+    wait_for(pid);
+    use_heap();
+    join(thread);
+}
+
+/* The thread that is about to take it into use is not there in the child. */
+static void forks_at_the_first_use(void **unused)
+{
+    struct child child;
+    child_run(&child, fork_at_the_first_use, NULL);
+    if (!child_returned(&child))
+        fail_msg("status %#x: %s", child.status, child.text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(forks_at_the_first_use), /* before the others use it */
         cmocka_unit_test(forks),
         cmocka_unit_test(spawns),
         cmocka_unit_test(shells),

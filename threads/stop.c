@@ -447,13 +447,14 @@ static void take_into_use(int signal)
     sh_store_release(&in_use, true);
 }
 
+static _Atomic bool taken; /* by the thread that is taking it into use, or has */
+
 /* Who comes second waits for the first, whom nobody can stop before that. */
 void sh_stop_prepare(void)
 {
-    static _Atomic bool begun;
     if (SH_LIKELY(sh_load_acquire(&in_use)))
         return;
-    if (!sh_exchange_seq_cst(&begun, true))
+    if (!sh_exchange_seq_cst(&taken, true))
         take_into_use(settle_signal());
     while (!sh_load_acquire(&in_use))
         sh_os_yield();
@@ -470,4 +471,14 @@ void sh_stop_let_in(void)
 {
     if (sh_load_acquire(&in_use))
         sh_os_signal_unblock(sh_stop_signal_number());
+}
+
+/* The only thread runs; where it collects, resume finds nobody to let go. Who was taking
+ * the signal into use is no more: the next one does it. */
+void sh_stop_fork_child(void)
+{
+    sh_store_relaxed(&sh_stop_pending, 0);
+    if (!sh_load_relaxed(&in_use))
+        sh_store_relaxed(&taken, false);
+    sh_strangers_fork_child();
 }

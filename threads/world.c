@@ -433,10 +433,3 @@ bool sh_world_try_stop(void)
 {
     return stop(false);
 }
-
-/* The only thread runs; where it collects, resume finds nobody to let go. */
-void sh_stop_fork_child(void)
-{
-    sh_store_relaxed(&sh_stop_pending, 0);
-    sh_strangers_fork_child();
-}
