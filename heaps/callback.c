@@ -329,34 +329,60 @@ bool sh_callback_move_finaliser(struct sh_cell cell, const void *q)
 /* ---- Running ---- */
 
 /*
- * The frame in which this thread is running callbacks, or 0: what they cause to be queued
- * is run after them, not inside them. A callback may leave by an exception or longjmp, of
- * which nobody tells us: then a frame that does not lie below says so, or that there was
- * no end of asking.
+ * The runs that this thread is in, each with its frame, which lies below that of the one
+ * before. What a callback causes to be queued is left to the run that called it, which
+ * takes it after: so callbacks do not pile up on the stack.
+ *
+ * But a run may have been left by an exception or longjmp, of which nobody tells us. That
+ * shows where a frame does not lie below its own. Otherwise it is taken for left once it
+ * refused 16 others, and no callback came back to it meanwhile; inside another run 256,
+ * then 4096, and so on. So callbacks that ask on and on are in few runs, too.
  */
-#define REFUSALS 16
-static SH_TLS uintptr_t running;
-static SH_TLS unsigned refused;
+#define RUNS 8
+#define REFUSALS_BITS 4
+static SH_TLS struct {
+    uintptr_t frame;
+    unsigned refused;
+} runs[RUNS];
+static SH_TLS unsigned run_count;
 
-SH_NOINLINE bool sh_callback_begin(void)
+static bool refuses(unsigned run)
 {
-    uintptr_t frame = (uintptr_t)__builtin_frame_address(0);
-    if (running && frame < running && refused++ < REFUSALS)
+    if (run < RUNS && runs[run - 1].refused >> (REFUSALS_BITS * run))
         return false;
-    running = frame;
-    refused = 0;
+    runs[run - 1].refused++;
     return true;
 }
 
-void sh_callback_end(void)
+/* From a callback, or it begins: it is the innermost. */
+static void came_back(const struct sh_callback_run *run)
 {
-    running = 0;
+    run_count = run->number;
+    runs[run_count - 1].frame = run->frame;
+    runs[run_count - 1].refused = 0;
+}
+
+SH_NOINLINE bool sh_callback_begin(struct sh_callback_run *run)
+{
+    run->frame = (uintptr_t)__builtin_frame_address(0);
+    while (run_count && runs[run_count - 1].frame <= run->frame)
+        run_count--;
+    if (run_count && refuses(run_count))
+        return false;
+    run->number = run_count + 1;
+    came_back(run);
+    return true;
+}
+
+void sh_callback_end(const struct sh_callback_run *run)
+{
+    run_count = run->number - 1;
 }
 
 void sh_callback_none_running(void)
 {
     sh_callback_let_go(NULL);
-    running = 0;
+    run_count = 0;
 }
 
 /* One whose frame does not lie above was left, and is no outer one. */
@@ -442,7 +468,7 @@ static bool next_job(
     return there;
 }
 
-static void run_job(const struct job *job)
+static void run_job(const struct job *job, const struct sh_callback_run *run)
 {
     if (job->weak)
         gc_weakref_about_to_be_freed(job->object);
@@ -451,31 +477,39 @@ static void run_job(const struct job *job)
     /* Until the program has set the type there is nothing to finalise. */
     else if (job->final && *(void **)job->object)
         gc_finalise(job->object);
+    came_back(run);
     sh_callback_let_go(job->outer);
 }
 
-bool sh_callback_tell(void)
+static bool run_links(const struct sh_callback_run *run)
 {
-    struct job job;
     bool any = false;
-    while (sh_weak_run_one())
+    while (sh_weak_run_one()) {
+        came_back(run);
         any = true;
-    while (next_job(&told, take_weak, &job)) {
-        any |= job.object != NULL;
-        run_job(&job);
-        while (sh_weak_run_one())
-            any = true;
     }
     return any;
 }
 
-bool sh_callback_finalise(void)
+bool sh_callback_tell(const struct sh_callback_run *run)
+{
+    struct job job;
+    bool any = run_links(run);
+    while (next_job(&told, take_weak, &job)) {
+        any |= job.object != NULL;
+        run_job(&job, run);
+        any |= run_links(run);
+    }
+    return any;
+}
+
+bool sh_callback_finalise(const struct sh_callback_run *run)
 {
     struct job job;
     bool ran = false;
     while (!ran && next_job(&finals, take_final, &job)) {
         ran = job.object != NULL;
-        run_job(&job);
+        run_job(&job, run);
     }
     return ran;
 }

@@ -22,6 +22,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "heaps/finaliser.h"
 #include "heaps/heap.h"
@@ -63,10 +64,16 @@ void sh_callback_forget(struct sh_cell cell);
 
 /* ---- Running: in no critical section ---- */
 
-/* The calling thread begins to run callbacks; false: it is in the midst of that. And it
- * ends, but for one that was left by an exception or longjmp. */
-bool sh_callback_begin(void);
-void sh_callback_end(void);
+/* A thread's running of callbacks, one after the other; on its stack. */
+struct sh_callback_run {
+    uintptr_t frame;
+    unsigned number; /* 1, or more where one was left or seems to be */
+};
+
+/* False: the calling thread is in the midst of a run, which will see to what waits. A run
+ * may be left by an exception or longjmp without end. */
+bool sh_callback_begin(struct sh_callback_run *run);
+void sh_callback_end(const struct sh_callback_run *run);
 
 /* The program says that no callback of the calling thread is under way. */
 void sh_callback_none_running(void);
@@ -80,10 +87,10 @@ void *sh_callback_hold(const void *object, const void *context);
 void sh_callback_let_go(void *outer);
 
 /* Tells of all that are to be told of; true: there was one. */
-bool sh_callback_tell(void);
+bool sh_callback_tell(const struct sh_callback_run *run);
 
 /* Runs a finaliser that waits; false: there is none. */
-bool sh_callback_finalise(void);
+bool sh_callback_finalise(const struct sh_callback_run *run);
 
 /* How many finalisers wait, at most: some may be of objects that were freed. */
 size_t sh_callback_waiting(void);

@@ -79,20 +79,20 @@ static enum gc_finaliser_mode mode_now(void)
 }
 
 /* True: weak references were told of. */
-static bool tell(void)
+static bool tell(const struct sh_callback_run *run)
 {
-    bool any = sh_callback_tell();
+    bool any = sh_callback_tell(run);
     gc_weakref_sweep();
     return any;
 }
 
 /* Callbacks may collect: what that finds is told of before the next finaliser runs. */
-static size_t run(size_t most)
+static size_t finalise(const struct sh_callback_run *run, size_t most)
 {
     size_t ran = 0;
-    while (ran < most && sh_callback_finalise()) {
+    while (ran < most && sh_callback_finalise(run)) {
         ran++;
-        if (sh_callback_tell())
+        if (sh_callback_tell(run))
             gc_weakref_sweep();
     }
     return ran;
@@ -113,22 +113,24 @@ static void announce(void)
 /* After a collection inside a callback who runs that sees to the rest. */
 void sh_finalise_collected(void)
 {
-    if (sh_callback_begin()) {
-        tell();
+    struct sh_callback_run run;
+    if (sh_callback_begin(&run)) {
+        tell(&run);
         if (mode_now() == GC_FINALISE_AT_ONCE)
-            run(SIZE_MAX);
-        sh_callback_end();
+            finalise(&run, SIZE_MAX);
+        sh_callback_end(&run);
     }
     announce();
 }
 
 bool sh_finalise_all(void)
 {
-    if (!sh_callback_begin())
+    struct sh_callback_run run;
+    if (!sh_callback_begin(&run))
         return false;
-    bool told = tell();
-    bool any = run(SIZE_MAX) > 0 || told;
-    sh_callback_end();
+    bool told = tell(&run);
+    bool any = finalise(&run, SIZE_MAX) > 0 || told;
+    sh_callback_end(&run);
     lower_event();
     return any;
 }
@@ -140,11 +142,12 @@ bool sh_finalise_thread_wanted(void)
 
 void sh_finalise_for_thread(void)
 {
-    if (!sh_callback_begin())
+    struct sh_callback_run run;
+    if (!sh_callback_begin(&run))
         return;
     while (sh_finalise_thread_wanted() && !sh_finaliser_thread_is_held())
-        run(1);
-    sh_callback_end();
+        finalise(&run, 1);
+    sh_callback_end(&run);
     if (sh_callback_waiting() == 0)
         lower_event();
 }
@@ -152,10 +155,11 @@ void sh_finalise_for_thread(void)
 SH_PUBLIC size_t gc_run_finalisers(size_t max)
 {
     sh_heap_init();
-    if (sh_gc_mutex_is_locked() || !sh_callback_begin())
+    struct sh_callback_run run;
+    if (sh_gc_mutex_is_locked() || !sh_callback_begin(&run))
         return 0;
-    size_t ran = run(max);
-    sh_callback_end();
+    size_t ran = finalise(&run, max);
+    sh_callback_end(&run);
     if (sh_callback_waiting() == 0)
         lower_event();
     return ran;

@@ -185,6 +185,110 @@ static void the_rest_can_be_run_after_a_longjmp(void **unused)
     assert_int_equal(finalised, called - left);
 }
 
+/* ---- Finalisers do not pile up on the stack ---- */
+
+static unsigned depth, deepest, questions;
+static void (*ask)(void);
+
+static void ask_on(void *object)
+{
+    if (++depth > deepest)
+        deepest = depth;
+    for (unsigned i = 0; i < questions; i++)
+        ask();
+    depth--;
+}
+
+static void ask_for_all(void)
+{
+    gc_run_finalisers(SIZE_MAX);
+}
+
+static void *on_a_small_stack(void *unused)
+{
+    ask();
+    return NULL;
+}
+
+/* How deep they got inside one another. */
+static unsigned depth_of(void (*what)(void), unsigned times)
+{
+    pthread_attr_t small;
+    pthread_t thread;
+    deed = ask_on;
+    ask = what;
+    questions = times;
+    depth = deepest = 0;
+    MUST(pthread_attr_init(&small) == 0);
+    MUST(pthread_attr_setstacksize(&small, 64 << 10) == 0);
+    MUST(pthread_create(&thread, &small, on_a_small_stack, NULL) == 0);
+    join(thread);
+    MUST(pthread_attr_destroy(&small) == 0);
+    assert_int_equal(depth, 0);
+    return deepest;
+}
+
+static void those_that_run_more_stay_flat(void **unused)
+{
+    static const struct {
+        unsigned times, depth;
+    } cases[] = {{1, 1}, {16, 1}, {17, 2}, {1000, 3}};
+    for (size_t i = 0; i < 4; i++) {
+        size_t many = i < 2 ? 100000 : 10000;
+        finalised = 0;
+        let_wait(many);
+        assert_int_equal(depth_of(ask_for_all, cases[i].times), cases[i].depth);
+        assert_in_range(finalised, many - 100, many);
+    }
+}
+
+static void those_that_collect_stay_flat(void **unused)
+{
+    let_wait(100);
+    gc_set_finaliser_mode(GC_FINALISE_AT_ONCE);
+    assert_int_equal(depth_of(gc_collect, 1), 1);
+    assert_in_range(finalised, 98, 100);
+    finalised = 0;
+    let_wait(100);
+    gc_set_finaliser_mode(GC_FINALISE_AT_ONCE);
+    assert_in_range(depth_of(gc_collect, 20), 1, 2);
+    assert_in_range(finalised, 98, 100);
+}
+
+/* From a frame that lies far below the one that was left. */
+static SH_NOINLINE unsigned asked_below(unsigned many)
+{
+    static unsigned asked;
+    static size_t before;
+    volatile char frame[512];
+    frame[0] = 0;
+    if (many)
+        return asked_below(many - 1) + (unsigned)frame[0];
+    before = called;
+    for (asked = 0; called == before && asked < 10000; asked++)
+        if (setjmp(out) == 0)
+            gc_run_finalisers(1);
+    return asked;
+}
+
+/* Each time from deeper: nothing says that the one before was left. */
+static void a_run_that_was_left_is_not_waited_for(void **unused)
+{
+    let_wait(100);
+    deed = jump;
+    called = 4;
+    assert_int_equal(asked_below(0), 1);
+    called = 9;
+    assert_int_equal(asked_below(10), 17);
+    called = 14;
+    assert_int_equal(asked_below(20), 257);
+    assert_int_equal(asked_below(0), 1); /* and none of these is in the way here */
+    assert_int_equal(asked_below(0), 1);
+    deed = NULL;
+    gc_run_finalisers(SIZE_MAX);
+    assert_in_range(finalised, 90, 97);
+}
+
 /* ---- Who is told ---- */
 
 static _Atomic size_t notified;
@@ -501,6 +605,9 @@ int main(int argc, char **argv)
         MODE_TEST(gc_sweep_all_runs_them_in_any_mode),
         MODE_TEST(several_threads_may_run_them),
         MODE_TEST(the_rest_can_be_run_after_a_longjmp),
+        MODE_TEST(those_that_run_more_stay_flat),
+        MODE_TEST(those_that_collect_stay_flat),
+        MODE_TEST(a_run_that_was_left_is_not_waited_for),
         MODE_TEST(the_notifier_is_called),
         MODE_TEST(a_notifier_may_collect),
         MODE_TEST(the_descriptor_is_readable_while_some_wait),

@@ -122,8 +122,8 @@ GC_PUBLIC void gc_collect_end(void);
 
 /**
  * Runs every finaliser, in the calling thread, and frees every gc_alloc'd object, reachable
- * or not; malloc'd memory stays. No object may be used afterwards. Waits for the finaliser
- * that the library's own thread is running. (Seed: gc_sweep_all.)
+ * or not; malloc'd memory stays. No object may be used afterwards: no finaliser may call it.
+ * Waits for the one that the library's own thread is running. (Seed: gc_sweep_all.)
  */
 GC_PUBLIC void gc_sweep_all(void);
 
@@ -205,9 +205,9 @@ typedef void gc_finaliser_fn(void *object, void *context);
  * the object dead: see gc_set_finaliser_mode. Dead objects that lead to one another, in
  * circles too, are finalised after the same collection, all of them intact in memory,
  * in no order that can be relied on. A finaliser may store the object somewhere; it then
- * lives on without a finaliser until it is given another. It may use all of this header,
- * and be left by a C++ exception or longjmp: what else waits is run after the next
- * collection, or by the next gc_run_finalisers.
+ * lives on without a finaliser until it is given another. It may use all of this header
+ * but gc_sweep_all, and be left by a C++ exception or longjmp: what else waits is run after
+ * the next collection, or by the next gc_run_finalisers.
  *
  * `context` is kept alive as long as the finaliser is set; so it must not lead to
  * `object`, which would never die. gc_realloc takes the finaliser along; gc_free runs
@@ -237,7 +237,8 @@ GC_PUBLIC int gc_set_finaliser_mode(enum gc_finaliser_mode mode);
 
 /**
  * Ours. Runs finalisers that wait, at most `max`, in the calling thread, in any mode; and
- * returns how many ran. 0 inside gc_lock and inside a finaliser.
+ * returns how many ran. 0 inside gc_lock and, unless it asks again and again, inside a
+ * finaliser: what waits is left to who runs that one, lest they pile up on the stack.
  */
 GC_PUBLIC size_t gc_run_finalisers(size_t max);
 
