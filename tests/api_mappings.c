@@ -71,6 +71,13 @@ static void *allocate(size_t size)
     return p;
 }
 
+static void note_peak(void)
+{
+    size_t now = in_use(), most = sh_load_relaxed(&peak);
+    while (now > most && !sh_cas_weak_seq_cst(&peak, &most, now))
+        ;
+}
+
 static void *churn(void *number)
 {
     struct random random = {.state = (uintptr_t)number};
@@ -81,6 +88,7 @@ static void *churn(void *number)
             sh_free(slots[slot]);
             slots[slot] = allocate(size);
         }
+        note_peak();
     }
     for (int i = 0; i < SLOTS; i++)
         sh_free(slots[i]);
@@ -98,7 +106,6 @@ static void mappings_stay_few(void **unused)
     while (sh_load_relaxed(&volume) < ENOUGH) {
         sleep_us(5000);
         most = sh_max(most, mappings());
-        sh_store_relaxed(&peak, sh_max(sh_load_relaxed(&peak), in_use()));
     }
     for (int i = 0; i < THREADS; i++)
         join(threads[i]);
