@@ -56,6 +56,11 @@ extern sh_os_create_fn __pthread_create __attribute__((weak));
 /* Set by the loader before anything of ours runs: the top of the first frames. */
 extern void *__libc_stack_end;
 
+/* What its fork calls; exported from the beginning, declared nowhere. */
+extern void _IO_list_lock(void) __attribute__((weak));
+extern void _IO_list_unlock(void) __attribute__((weak));
+extern void _IO_list_resetlock(void) __attribute__((weak));
+
 /* ---- Threads ---- */
 
 static bool initial_stack_gone;
@@ -176,6 +181,24 @@ void sh_os_helper_join(struct sh_os_helper *helper)
 bool sh_os_single_threaded(void)
 {
     return __libc_single_threaded;
+}
+
+void sh_os_streams_lock(void)
+{
+    if (_IO_list_lock)
+        _IO_list_lock();
+}
+
+void sh_os_streams_unlock(void)
+{
+    if (_IO_list_unlock)
+        _IO_list_unlock();
+}
+
+void sh_os_streams_reset(void)
+{
+    if (_IO_list_resetlock)
+        _IO_list_resetlock();
 }
 
 /* ---- Stacks ---- */

@@ -54,6 +54,14 @@ void sh_os_helper_join(struct sh_os_helper *helper);
 /* The process never had a second thread, as far as the C library knows. */
 bool sh_os_single_threaded(void);
 
+/*
+ * The C library's lock of its list of streams, which fork takes after all handlers: before
+ * ours are, and in the parent given back after those. In the child it is made free.
+ */
+void sh_os_streams_lock(void);
+void sh_os_streams_unlock(void);
+void sh_os_streams_reset(void);
+
 /* The function of that name behind ours; NULL in a fully static program. */
 typedef void sh_os_function(void);
 sh_os_function *sh_os_behind(const char *name);

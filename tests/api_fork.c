@@ -194,6 +194,66 @@ static void daemons(void **unused)
     check(by_daemon);
 }
 
+/* ---- Beside streams ---- */
+
+#define LINE_BYTES (2 << 20) /* so that the line is resized, as a large object */
+#define FORKS 50
+
+static void *flush_all(void *unused)
+{
+    while (!sh_load_relaxed(&over)) {
+        fflush(NULL);
+        sleep_us(50); /* or who waits for a lock waits very long */
+    }
+    return NULL;
+}
+
+/* Whoever reads has the stream's lock while the line is made longer. */
+static void *read_line(void *stream)
+{
+    char *line = NULL;
+    size_t bytes = 0;
+    while (!sh_load_relaxed(&over)) {
+        rewind(stream);
+        MUST(getline(&line, &bytes, stream) == LINE_BYTES + 1);
+        free(line);
+        line = NULL;
+        sleep_us(50);
+    }
+    return NULL;
+}
+
+static FILE *long_line(void)
+{
+    FILE *file = tmpfile();
+    MUST(file);
+    for (int i = 0; i < LINE_BYTES; i++)
+        fputc('x', file);
+    MUST(fputc('\n', file) == '\n' && fflush(file) == 0);
+    return file;
+}
+
+/* The lock of all streams is held by who waits for one, whose lock is held by who
+ * allocates: and fork takes it, too. */
+static void forks_beside_streams(void **unused)
+{
+    over = false;
+    FILE *files[] = {long_line(), long_line()};
+    pthread_t others[] = {
+        start(flush_all, NULL), start(read_line, files[0]), start(read_line, files[1])};
+    for (int i = 0; i < FORKS; i++) {
+        pid_t pid = fork();
+        if (pid == 0)
+            _exit(fflush(NULL));
+        wait_for(pid);
+    }
+    over = true;
+    for (int i = 0; i < 3; i++)
+        join(others[i]);
+    fclose(files[0]);
+    fclose(files[1]);
+}
+
 /* ---- In the midst of the first use ---- */
 
 /* 1: a thread is about to take the stop signal into use; 2: it may go on. */
@@ -258,6 +318,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(forks_at_the_first_use), /* before the others use it */
         cmocka_unit_test(forks),
+        cmocka_unit_test(forks_beside_streams),
         cmocka_unit_test(spawns),
         cmocka_unit_test(shells),
         cmocka_unit_test(daemons),

@@ -5,7 +5,8 @@
  * The child has one thread, and memory as it was at the fork, with whatever locks the
  * others held. So the forking thread takes all of ours first, in the order of rank:
  *
- *      prepare   GC mutex (shared: no collection is under way or can begin)
+ *      prepare   the C library's list of streams
+ *                GC mutex (shared: no collection is under way or can begin)
  *                (none of us holds the loader's lock)
  *                fork lock, registry, roots, the heap's, metadata memory
  *      parent    gives them back in the reverse order
@@ -16,6 +17,10 @@
  * for no collection is under way. The exception is a thread that forks while it
  * collects itself, between gc_collect_start and _end: the GC mutex and the registry's
  * lock are its own already, and stay so on both sides.
+ *
+ * The list of streams fork itself takes after the handlers, whose malloc, it believes, is
+ * the C library's and locked later still. Who has it (fflush of all streams) may wait for a
+ * stream whose reader waits in malloc for a lock of ours. So it comes first.
  *
  * Handlers run last registered first in prepare, and the other way round afterwards. So
  * ours are registered as early as can be, at the first registration of a thread (the
@@ -45,6 +50,7 @@ static bool collects, on_initial_stack;
 
 static void prepare(void)
 {
+    sh_os_streams_lock();
     sh_gc_mutex_fork_prepare();
     bool collecting = sh_gc_mutex_is_collecting();
     if (!collecting)
@@ -77,6 +83,7 @@ static void parent(void)
     }
     sh_critical_leave();
     sh_gc_mutex_fork_parent();
+    sh_os_streams_unlock();
 }
 
 static void free_locks(void)
@@ -94,6 +101,7 @@ static void child(void)
     if (!on_initial_stack)
         sh_os_initial_stack_gone();
     free_locks();
+    sh_os_streams_reset();
     sh_gc_mutex_fork_child();
     sh_roots_fork_child();
     sh_stop_fork_child();
