@@ -12,7 +12,8 @@
  *
  * Asleep it is a helper (threads/helper.h): no thread of the heap's, so that a program
  * whose own threads have all ended, ends. While it runs finalisers it is one, for it
- * holds objects, allocates and can be stopped. So it may be the last that goes.
+ * holds objects, allocates and can be stopped. So it may be the last that goes: then it
+ * is GONE, and who needs one again, in a thread that came since, joins it first.
  *
  * The state is the word that it sleeps on. Before it sleeps it looks once more, after
  * ASLEEP was stored; who makes something wait counts it first and loads the state after
@@ -27,7 +28,7 @@
 #include "lib/os.h"
 #include "threads/helper.h"
 
-enum { NONE, STARTING, AWAKE, ASLEEP, ENDING };
+enum { NONE, STARTING, AWAKE, ASLEEP, ENDING, GONE };
 
 #define NO_MEMORY_NS ((uint64_t)100000000) /* until it tries again to be registered */
 
@@ -74,13 +75,13 @@ static void fall_asleep(void)
         sh_os_wait(&state, ASLEEP, 0);
 }
 
-/* In the child of a fork by a finaliser the state is NONE, and this thread ends, too. */
+/* In the child of a fork by a finaliser this is not it any more, and ends, too. */
 static void run(void)
 {
     is_it = true;
     while (sh_load_seq_cst(&state) == STARTING)
         sh_os_wait(&state, STARTING, 0);
-    while (sh_load_seq_cst(&state) == AWAKE) {
+    while (is_it && sh_load_seq_cst(&state) == AWAKE) {
         if (is_wanted() && !work_off())
             sh_os_wait(&state, AWAKE, NO_MEMORY_NS);
         else
@@ -90,13 +91,15 @@ static void run(void)
 
 /* ---- From outside ---- */
 
-static void start(void)
+/* From NONE or GONE. */
+static void start(uint32_t from)
 {
-    uint32_t none = NONE;
     if (!sh_helper_may_be_made_here() || !sh_helper_is_possible() ||
         sh_os_now_coarse_ns() < sh_load_relaxed(&retry) ||
-        !sh_cas_seq_cst(&state, &none, STARTING))
+        !sh_cas_seq_cst(&state, &from, STARTING))
         return;
+    if (from == GONE)
+        sh_helper_join(&thread);
     int error = sh_helper_start_large(&thread, run);
     if (error)
         sh_store_relaxed(&retry, sh_os_now_coarse_ns() + SH_HELPER_RETRY_NS);
@@ -109,8 +112,8 @@ void sh_finaliser_thread_wake(void)
     uint32_t now = ASLEEP;
     if (sh_cas_seq_cst(&state, &now, AWAKE))
         sh_os_wake(&state, 1);
-    else if (now == NONE)
-        start();
+    else if (now == NONE || now == GONE)
+        start(now);
 }
 
 bool sh_finaliser_thread_is_held(void)
@@ -131,14 +134,15 @@ void sh_finaliser_thread_let_go(void)
         sh_finaliser_thread_wake();
 }
 
-/* It may be the caller itself: then the process ends with it. */
+/* It may be the caller itself: the process ends with it, unless a thread that is not
+ * registered is left. */
 void sh_finaliser_thread_end(void)
 {
     uint32_t now = sh_load_seq_cst(&state);
     do {
         if (now != AWAKE && now != ASLEEP)
             return;
-    } while (!sh_cas_seq_cst(&state, &now, ENDING));
+    } while (!sh_cas_seq_cst(&state, &now, is_it ? GONE : ENDING));
     if (is_it)
         return;
     sh_os_wake(&state, 1);
@@ -152,4 +156,5 @@ void sh_finaliser_thread_fork_child(void)
     sh_store_relaxed(&retry, 0);
     sh_store_relaxed(&at_work, 0u);
     sh_store_relaxed(&held, 0u);
+    is_it = false;
 }

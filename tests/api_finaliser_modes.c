@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -451,6 +452,39 @@ static void gc_sweep_all_frees_nothing_that_is_being_finalised(void **unused)
     }
 }
 
+/* No other thread is there, the library's included. */
+static bool alone(void)
+{
+    struct stat tasks;
+    MUST(stat("/proc/self/task", &tasks) == 0);
+    return tasks.st_nlink == 2 + 1;
+}
+
+/* It ended with the last registered thread, but the program did not. */
+static void that_thread_comes_back(void **unused)
+{
+    if (SH_TSAN)
+        skip(); /* it has a thread of its own */
+    gc_set_finaliser_mode(GC_FINALISE_IN_THREAD);
+    for (size_t round = 1; round <= 3; round++) {
+        step = 0;
+        finalised = 0;
+        deed = wait_for_step;
+        let_die(20);
+        await_flag(&step, 1);
+        gc_thread_unregister();
+        set_flag(&step, 2);
+        for (int i = 0; i < 3000 && !alone(); i++)
+            usleep(10000);
+        assert_true(alone());
+        assert_true(finalised >= 15);
+        assert_int_equal(gc_thread_register(), 0);
+        finalised = 0;
+        let_die(100);
+        await(95);
+    }
+}
+
 /* ---- Forks and the end ---- */
 
 static int status_of(pid_t child)
@@ -615,6 +649,7 @@ int main(int argc, char **argv)
         MODE_TEST(what_that_thread_holds_is_kept),
         MODE_TEST(gc_sweep_all_waits_for_that_thread),
         MODE_TEST(gc_sweep_all_frees_nothing_that_is_being_finalised),
+        MODE_TEST(that_thread_comes_back),
         MODE_TEST(a_child_has_a_thread_of_its_own),
         MODE_TEST(a_child_has_a_descriptor_of_its_own),
         MODE_TEST(at_exit_all_run_if_so_wanted),
