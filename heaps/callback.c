@@ -104,8 +104,7 @@ static bool marked_from; /* the gathering of now found some */
 /* Whether the program's hook is to be told of the object; a link needs none. */
 static bool is_hooked(struct sh_cell cell)
 {
-    return sh_table_test(cell, &cell.span->weak_bits) &&
-           sh_weak_is_hooked((void *)sh_span_cell(cell.span, cell.index));
+    return sh_table_test(cell, &cell.span->weak_bits) && sh_weak_tells(cell);
 }
 
 /* True: it was to be told of, and is so no longer. */
@@ -113,7 +112,7 @@ static bool take_hook(struct sh_cell cell)
 {
     bool hooked = is_hooked(cell);
     if (hooked)
-        sh_weak_unhook((void *)sh_span_cell(cell.span, cell.index), cell);
+        sh_weak_unhook(cell);
     return hooked;
 }
 

@@ -6,7 +6,6 @@
 #include <splitheap/weakref.h>
 
 #include "heaps/mark_team.h"
-#include "heaps/memcheck.h"
 #include "heaps/run.h"
 #include "heaps/tables.h"
 #include "lib/bits.h"
@@ -24,35 +23,31 @@ static void mark_word(const void *p)
 static void mark_by(struct sh_weak_link *link)
 {
     sh_ephemeron_looks++;
-    if (link->kind == SH_WEAK_FINALIZE)
+    enum sh_weak_kind kind = sh_weak_kind_of(link);
+    if (kind == SH_WEAK_FINALIZE)
         mark_word(link);
-    else if (link->kind == SH_WEAK_EPHEMERON && sh_weak_is_live(link))
+    else if (kind == SH_WEAK_EPHEMERON && sh_weak_is_live(link))
         mark_word(sh_ephemeron_value((struct gc_ephemeron *)link));
 }
 
-/* Marks what lives by the cell, which is marked. */
-static void ask(void *cell)
+/* The cell is a link, and marked. */
+static void ask_link(struct sh_weak_link *link)
 {
-    struct sh_weak_slot *slot = sh_weak_find(cell);
-    sh_ephemeron_looks++;
-    if (!slot)
-        return;
-    struct sh_weak_link *link = sh_reveal(slot->first);
-    for (; link; link = sh_reveal(link->next))
-        mark_by(link);
-    if (!(slot->key & SH_WEAK_LINK))
-        return;
-    link = cell;
     void *target = sh_reveal(sh_load_relaxed(&link->target));
     if (target && sh_weak_is_live(target))
         mark_by(link);
 }
 
-/* Links lead to what was handed out, which under memcheck is not where the cell begins. */
-static void *handed_out(struct sh_cell cell)
+/* Marks what lives by the cell, which is marked. */
+static void ask(struct sh_cell cell)
 {
-    return sh_memcheck_on() ? sh_memcheck_start(cell)
-                            : (void *)sh_span_cell(cell.span, cell.index);
+    sh_ephemeron_looks++;
+    uintptr_t *first = sh_weak_first(cell);
+    struct sh_weak_link *link = first ? sh_reveal(*first) : NULL;
+    for (; link; link = sh_reveal(link->next))
+        mark_by(link);
+    if (sh_weak_is_link(cell))
+        ask_link((struct sh_weak_link *)sh_span_cell(cell.span, cell.index));
 }
 
 static void ask_word(struct sh_span *span, uint32_t w)
@@ -62,7 +57,7 @@ static void ask_word(struct sh_span *span, uint32_t w)
     if (sh_span_collected(span))
         cells &= sh_span_marked(span, w);
     for (; cells; cells &= cells - 1)
-        ask(handed_out((struct sh_cell){span, w * 64 + sh_ctz64(cells)}));
+        ask((struct sh_cell){span, w * 64 + sh_ctz64(cells)});
 }
 
 static void ask_all(void)
@@ -80,7 +75,7 @@ static void follow(void)
     while (more) {
         sh_mark_watch_follow();
         for (more = false; sh_mark_watch_next(&cell); more = true)
-            ask(cell);
+            ask(sh_weak_cell_at(cell));
     }
 }
 
@@ -105,7 +100,7 @@ SH_PUBLIC struct gc_ephemeron *gc_ephemeron_new(void *key, void *value)
     struct gc_ephemeron *ephemeron = sh_weak_new(sizeof *ephemeron);
     if (!ephemeron)
         return NULL;
-    ephemeron->link.kind = SH_WEAK_EPHEMERON;
+    sh_weak_link_init(&ephemeron->link, SH_WEAK_EPHEMERON, false);
     ephemeron->value = sh_hide(value);
     return sh_weak_link_begin(&ephemeron->link, key, value);
 }

@@ -11,6 +11,7 @@
 
 #include "heaps/callback.h"
 #include "heaps/finalise.h"
+#include "heaps/run.h"
 #include "heaps/weak_link.h"
 #include "threads/thread.h"
 
@@ -44,8 +45,7 @@ SH_PUBLIC struct gc_finalize *gc_finalize_new_array(
     struct gc_finalize *finalize = sh_weak_new(sizeof *finalize + count * sizeof *args);
     if (!finalize)
         return NULL;
-    finalize->link.kind = SH_WEAK_FINALIZE;
-    finalize->link.calls = true;
+    sh_weak_link_init(&finalize->link, SH_WEAK_FINALIZE, true);
     finalize->number = sh_add_relaxed(&numbers, (uint64_t)1) + 1;
     finalize->callback = callback;
     finalize->count = count;
@@ -70,7 +70,8 @@ SH_PUBLIC bool gc_finalize_alive(struct gc_finalize *finalize)
 {
     sh_critical_enter();
     sh_lock_acquire(&sh_weak_lock);
-    bool alive = finalize->link.queued || sh_load_relaxed(&finalize->link.target);
+    bool alive =
+        sh_weak_is_queued(&finalize->link) || sh_load_relaxed(&finalize->link.target);
     sh_lock_release(&sh_weak_lock);
     sh_critical_leave();
     return alive;
@@ -147,24 +148,32 @@ static struct gc_finalize *merge(struct gc_finalize *one, struct gc_finalize *ot
 }
 
 /* By merging: runs[i] is empty or has 2^i. */
+struct runs {
+    struct gc_finalize *runs[64];
+};
+
+static void add_if_at_exit(struct sh_weak_link *link, void *context)
+{
+    struct runs *all = context;
+    struct gc_finalize *finalize = (struct gc_finalize *)link;
+    if (sh_weak_kind_of(link) != SH_WEAK_FINALIZE || sh_weak_is_queued(link) ||
+        !sh_load_relaxed(&finalize->at_exit))
+        return;
+    unsigned i = 0;
+    finalize->older = 0;
+    for (; all->runs[i]; all->runs[i++] = NULL)
+        finalize = merge(finalize, all->runs[i]);
+    all->runs[i] = finalize;
+}
+
 static struct gc_finalize *sorted(void)
 {
-    struct gc_finalize *runs[64] = {NULL}, *all = NULL;
-    struct sh_weak_slot *end, *slot = sh_weak_slots(&end);
-    for (; slot < end; slot++) {
-        struct gc_finalize *finalize = sh_reveal(slot->key | SH_WEAK_FLAGS);
-        if (!(slot->key & SH_WEAK_LINK) || finalize->link.kind != SH_WEAK_FINALIZE ||
-            !sh_load_relaxed(&finalize->at_exit) || finalize->link.queued)
-            continue;
-        unsigned i = 0;
-        finalize->older = 0;
-        for (; runs[i]; runs[i++] = NULL)
-            finalize = merge(finalize, runs[i]);
-        runs[i] = finalize;
-    }
+    struct runs all = {.runs = {NULL}};
+    struct gc_finalize *finalizes = NULL;
+    sh_weak_each_link(add_if_at_exit, &all);
     for (unsigned i = 0; i < 64; i++)
-        all = merge(all, runs[i]);
-    return all;
+        finalizes = merge(finalizes, all.runs[i]);
+    return finalizes;
 }
 
 /* By the queue, which holds them while others run. Where a callback called exit, it does
@@ -174,11 +183,13 @@ __attribute__((destructor)) static void at_exit(void)
     if (!sh_load_relaxed(&any_at_exit))
         return;
     sh_critical_enter();
+    sh_lock_acquire(&sh_heap_lock);
     sh_lock_acquire(&sh_weak_lock);
     struct gc_finalize *finalize = sorted();
     for (; finalize; finalize = sh_reveal(finalize->older))
-        sh_weak_link_clear(&finalize->link, true);
+        sh_weak_link_end(&finalize->link);
     sh_lock_release(&sh_weak_lock);
+    sh_lock_release(&sh_heap_lock);
     sh_critical_leave();
     sh_callback_none_running();
     sh_finalise_collected();

@@ -158,7 +158,7 @@ SH_PUBLIC void gc_weakref_mark(void *ptr)
     struct sh_cell cell;
     sh_critical_enter();
     bool live = sh_cell_find(ptr, &cell) == SH_FOUND_LIVE;
-    bool done = !live || sh_weak_hook(ptr, cell);
+    bool done = !live || sh_weak_hook(cell);
     sh_critical_leave();
     SH_KEEP(ptr);
     if (!done)

@@ -573,7 +573,7 @@ SH_INLINE bool free_cell(struct sh_cell cell)
  * whole. */
 static SH_NOINLINE void clear_tables(void *p, struct sh_cell cell)
 {
-    if (sh_weak_freed(p, cell))
+    if (sh_weak_freed(cell))
         gc_weakref_about_to_be_freed(p);
     sh_critical_enter();
     sh_callback_forget(cell);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Birth and end of span descriptors. Takes SH_RANK_META only. */
+/* Birth and end of span descriptors. Takes SH_RANK_WEAK and SH_RANK_META. */
 #include "heaps/span.h"
 
 #include <string.h>
 
 #include "heaps/finaliser.h"
+#include "heaps/weak_link.h"
 #include "lib/check.h"
 #include "lib/meta.h"
 
@@ -48,6 +49,7 @@ struct sh_span *sh_span_new(size_t cells, uint8_t kind)
     sh_store_relaxed(&span->weak_bits, NULL);
     sh_store_relaxed(&span->waiting_bits, NULL);
     span->finalisers = NULL;
+    span->weak_words = NULL;
     return span;
 }
 
@@ -67,6 +69,7 @@ static void delete_tables(struct sh_span *span)
     delete_table(&span->weak_bits, span->cell_count);
     delete_table(&span->waiting_bits, span->cell_count);
     sh_finaliser_drop(span);
+    sh_weak_drop(span);
 }
 
 void sh_span_delete(struct sh_span *span)

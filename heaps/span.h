@@ -97,6 +97,7 @@ typedef _Atomic uint8_t sh_cell_byte;
 struct sh_cache;
 struct sh_area;
 struct sh_finalisers;
+struct sh_weak_word;
 
 struct sh_span {
     /* Written by the owner, in its slow paths. */
@@ -119,6 +120,7 @@ struct sh_span {
     /* Rare: see heaps/callback.h. */
     _Atomic(_Atomic uint64_t *) waiting_bits;
     struct sh_finalisers *finalisers; /* under the callbacks' lock */
+    struct sh_weak_word *weak_words;  /* under SH_RANK_WEAK: heaps/weak_table.h */
 
     /* Under the heap's lock. */
     SH_ALIGNED(SH_CACHE_LINE) struct sh_span *all_next, *all_prev; /* every span */

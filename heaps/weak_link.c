@@ -24,127 +24,151 @@ bool sh_weak_all_live;
 static uintptr_t queue_first, queue_last;
 static _Atomic size_t waiting; /* in the queue; read without the lock */
 
-/* ---- Slots ---- */
+/* ---- Cells ---- */
 
-/* One for the cell at p, made where there is none; there is room for it. NULL: no memory. */
-static struct sh_weak_slot *slot_for(const void *p, struct sh_cell cell)
+struct sh_cell sh_weak_cell_at(const void *address)
 {
-    struct sh_weak_slot *slot = sh_weak_find(p);
-    if (slot)
-        return slot;
-    bool hooked = sh_table_test(cell, &cell.span->weak_bits);
-    if (!sh_table_set(cell, &cell.span->weak_bits))
-        return NULL;
-    slot = sh_weak_add(p);
-    slot->key |= hooked ? SH_WEAK_HOOKED : 0;
-    return slot;
+    struct sh_span *span = sh_page_map_lookup((uintptr_t)address);
+    return (struct sh_cell){span, sh_span_cell_of(span, (uintptr_t)address)};
 }
 
-/* Gives the slot back if it says nothing; of one that is hooked the bit says enough. */
-static void tidy(const void *p)
+/* Links that lead nowhere any more, of one word at a time: those that go together most often
+ * lie together. None is left when the lock is released. */
+static struct {
+    struct sh_span *span;
+    uint32_t w;
+    uint64_t cells;
+} forgotten;
+
+static void forget_now(void)
 {
-    struct sh_weak_slot *slot = sh_weak_find(p);
-    if (!slot || slot->first || slot->key & SH_WEAK_LINK)
-        return;
-    if (!(slot->key & SH_WEAK_HOOKED)) {
-        struct sh_span *span = sh_page_map_lookup((uintptr_t)p);
-        struct sh_cell cell = {span, sh_span_cell_of(span, (uintptr_t)p)};
-        sh_table_clear(cell, &span->weak_bits);
+    if (forgotten.cells)
+        sh_weak_clear_links(forgotten.span, forgotten.w, forgotten.cells);
+    forgotten.cells = 0;
+}
+
+static void forget_link(const struct sh_weak_link *link)
+{
+    struct sh_cell cell = sh_weak_cell_at(link);
+    if (forgotten.span != cell.span || forgotten.w != cell.index / 64) {
+        forget_now();
+        forgotten.span = cell.span;
+        forgotten.w = cell.index / 64;
     }
-    sh_weak_remove(slot);
-}
-
-static void forget_link(struct sh_weak_link *link)
-{
-    struct sh_weak_slot *slot = sh_weak_find(link);
-    if (!slot)
-        return;
-    slot->key &= ~(uintptr_t)SH_WEAK_LINK;
-    tidy(link);
+    forgotten.cells |= sh_cell_bit(cell.index);
 }
 
 /* ---- Chains and the queue ---- */
 
+static struct sh_weak_link *prev_of(const struct sh_weak_link *link)
+{
+    return link->prev > SH_WEAK_FLAGS ? sh_reveal(link->prev | SH_WEAK_FLAGS) : NULL;
+}
+
+static void set_prev(struct sh_weak_link *link, uintptr_t hidden)
+{
+    link->prev = (hidden & ~(uintptr_t)SH_WEAK_FLAGS) | (link->prev & SH_WEAK_FLAGS);
+}
+
+/* All under the lock. */
+static void add_to(_Atomic size_t *count, size_t more)
+{
+    sh_store_relaxed(count, sh_load_relaxed(count) + more);
+}
+
 static bool holds(const struct sh_weak_link *link)
 {
-    return link->kind == SH_WEAK_FINALIZE || link->kind == SH_WEAK_EPHEMERON;
+    enum sh_weak_kind kind = sh_weak_kind_of(link);
+    return kind == SH_WEAK_FINALIZE || kind == SH_WEAK_EPHEMERON;
 }
 
 static void take_out(struct sh_weak_link *link, uintptr_t *first, uintptr_t *last)
 {
-    struct sh_weak_link *next = sh_reveal(link->next), *prev = sh_reveal(link->prev);
+    struct sh_weak_link *next = sh_reveal(link->next), *prev = prev_of(link);
+    uintptr_t hidden = prev ? sh_hide(prev) : 0;
     if (prev)
         prev->next = link->next;
     else
         *first = link->next;
     if (next)
-        next->prev = link->prev;
+        set_prev(next, hidden);
     else if (last)
-        *last = link->prev;
-    link->next = link->prev = 0;
+        *last = hidden;
+    link->next = 0;
+    set_prev(link, 0);
 }
 
-static void chain(struct sh_weak_link *link, struct sh_weak_slot *slot, void *target)
+static void chain(struct sh_weak_link *link, uintptr_t *first, void *target)
 {
-    struct sh_weak_link *next = sh_reveal(slot->first);
-    link->next = slot->first;
-    link->prev = 0;
+    struct sh_weak_link *next = sh_reveal(*first);
+    link->next = *first;
+    set_prev(link, 0);
     if (next)
-        next->prev = sh_hide(link);
-    slot->first = sh_hide(link);
+        set_prev(next, sh_hide(link));
+    *first = sh_hide(link);
     sh_store_relaxed(&link->target, sh_hide(target));
     if (holds(link))
-        sh_add_relaxed(&sh_weak_holders, (size_t)1);
+        add_to(&sh_weak_holders, 1);
 }
 
-static void unchain(struct sh_weak_link *link)
+/* Out of the chain that begins there, which may be empty then. */
+static void unchain(struct sh_weak_link *link, uintptr_t *first)
 {
-    void *target = sh_reveal(sh_load_relaxed(&link->target));
-    take_out(link, &sh_weak_find(target)->first, NULL);
+    take_out(link, first, NULL);
     sh_store_relaxed(&link->target, (uintptr_t)0);
     if (holds(link))
-        sh_sub_relaxed(&sh_weak_holders, (size_t)1);
-    tidy(target);
+        add_to(&sh_weak_holders, (size_t)-1);
+}
+
+static struct sh_cell target_of(const struct sh_weak_link *link)
+{
+    return sh_weak_cell_at(sh_reveal(sh_load_relaxed(&link->target)));
+}
+
+static void unchain_from(struct sh_weak_link *link, struct sh_cell target)
+{
+    uintptr_t *first = sh_weak_first(target);
+    unchain(link, first);
+    if (!*first)
+        sh_weak_remove_first(target);
 }
 
 static void enqueue(struct sh_weak_link *link)
 {
     struct sh_weak_link *last = sh_reveal(queue_last);
-    link->prev = queue_last;
     link->next = 0;
-    link->queued = true;
+    link->prev |= SH_WEAK_QUEUED;
+    set_prev(link, queue_last);
     queue_last = sh_hide(link);
     if (last)
         last->next = queue_last;
     else
         queue_first = queue_last;
-    sh_add_relaxed(&waiting, (size_t)1);
+    add_to(&waiting, 1);
 }
 
 static void dequeue(struct sh_weak_link *link)
 {
     take_out(link, &queue_first, &queue_last);
-    link->queued = false;
-    sh_sub_relaxed(&waiting, (size_t)1);
+    link->prev &= ~(uintptr_t)SH_WEAK_QUEUED;
+    add_to(&waiting, (size_t)-1);
 }
 
 /* ---- A link ---- */
 
 int sh_weak_link_attach(struct sh_weak_link *link, void *target)
 {
-    struct sh_cell cell, self;
+    struct sh_cell cell, self = sh_weak_cell_at(link);
     if (sh_cell_find(target, &cell) != SH_FOUND_LIVE)
         return EINVAL;
-    if (sh_cell_find(link, &self) != SH_FOUND_LIVE || !sh_weak_reserve(2))
+    if (!sh_weak_set_link(self))
         return ENOMEM;
-    struct sh_weak_slot *own = slot_for(link, self);
-    struct sh_weak_slot *slot = own ? slot_for(target, cell) : NULL;
-    if (!slot) {
-        tidy(link);
+    uintptr_t *first = sh_weak_make_first(cell);
+    if (!first) {
+        sh_weak_clear_links(self.span, self.index / 64, sh_cell_bit(self.index));
         return ENOMEM;
     }
-    own->key |= SH_WEAK_LINK;
-    chain(link, slot, target);
+    chain(link, first, target);
     return 0;
 }
 
@@ -199,168 +223,236 @@ void *sh_weak_link_get(struct sh_weak_link *link)
     return object;
 }
 
-bool sh_weak_link_cut(struct sh_weak_link *link)
+static bool cut(struct sh_weak_link *link)
 {
-    if (link->queued)
+    if (sh_weak_is_queued(link))
         dequeue(link);
     else if (sh_load_relaxed(&link->target))
-        unchain(link);
+        unchain_from(link, target_of(link));
     else
         return false;
     forget_link(link);
     return true;
 }
 
+bool sh_weak_link_cut(struct sh_weak_link *link)
+{
+    bool done = cut(link);
+    forget_now();
+    return done;
+}
+
 bool sh_weak_link_cancel(struct sh_weak_link *link)
 {
     sh_critical_enter();
     sh_lock_acquire(&sh_weak_lock);
-    bool cut = sh_weak_link_cut(link);
+    bool done = sh_weak_link_cut(link);
     sh_lock_release(&sh_weak_lock);
     sh_critical_leave();
-    return cut;
+    return done;
 }
 
-bool sh_weak_link_clear(struct sh_weak_link *link, bool run)
+/* It was taken out of its chain. */
+static void tell_or_forget(struct sh_weak_link *link, bool run)
 {
-    unchain(link);
-    if (link->calls && run)
+    if (run)
         enqueue(link);
     else
         forget_link(link);
-    return link->queued;
+}
+
+void sh_weak_link_end(struct sh_weak_link *link)
+{
+    unchain_from(link, target_of(link));
+    tell_or_forget(link, sh_weak_calls(link));
+    forget_now();
 }
 
 /* ---- The program's hook ---- */
 
-bool sh_weak_hook(void *p, struct sh_cell cell)
+bool sh_weak_hook(struct sh_cell cell)
 {
     sh_lock_acquire(&sh_weak_lock);
-    struct sh_weak_slot *slot = sh_weak_find(p);
-    bool done = slot || sh_table_set(cell, &cell.span->weak_bits);
-    if (slot)
-        slot->key |= SH_WEAK_HOOKED;
+    bool done = sh_weak_set_hooked(cell);
     sh_lock_release(&sh_weak_lock);
     return done;
 }
 
-bool sh_weak_is_hooked(const void *p)
+bool sh_weak_tells(struct sh_cell cell)
 {
     if (!sh_weak_count())
         return true;
     sh_lock_acquire(&sh_weak_lock);
-    struct sh_weak_slot *slot = sh_weak_find(p);
-    bool hooked = !slot || slot->key & SH_WEAK_HOOKED;
+    bool hooked = sh_weak_is_hooked(cell);
     sh_lock_release(&sh_weak_lock);
     return hooked;
 }
 
-void sh_weak_unhook(const void *p, struct sh_cell cell)
+void sh_weak_unhook(struct sh_cell cell)
 {
     sh_lock_acquire(&sh_weak_lock);
-    struct sh_weak_slot *slot = sh_weak_find(p);
-    if (slot)
-        slot->key &= ~(uintptr_t)SH_WEAK_HOOKED;
-    else
-        sh_table_clear(cell, &cell.span->weak_bits);
+    sh_weak_clear_hooked(cell);
     sh_lock_release(&sh_weak_lock);
 }
 
 /* ---- Freeing ---- */
 
-/* The links to the cell that `which` wants, newest first. */
-static void clear_chain(
-    const void *p, bool (*which)(const struct sh_weak_link *), bool run)
+/* Sets of kinds. */
+#define KIND(kind) (1u << (kind))
+#define FIRST_KINDS (KIND(SH_WEAK_FINALIZE) | KIND(SH_WEAK_SHORT))
+#define ALL_KINDS (FIRST_KINDS | KIND(SH_WEAK_LONG) | KIND(SH_WEAK_EPHEMERON))
+
+/* Whether a link that is cleared calls back, if it has a callback. */
+typedef bool hears_fn(const struct sh_weak_link *link);
+
+static void clear_kinds(uintptr_t *first, unsigned kinds, hears_fn *hears)
 {
-    struct sh_weak_slot *slot = sh_weak_find(p);
-    struct sh_weak_link *link = slot ? sh_reveal(slot->first) : NULL;
+    struct sh_weak_link *link = sh_reveal(*first);
     while (link) {
         struct sh_weak_link *next = sh_reveal(link->next);
-        if (which(link))
-            sh_weak_link_clear(
-                link, run && (link->kind == SH_WEAK_FINALIZE || sh_weak_all_live ||
-                                 sh_weak_is_live(link)));
+        if (kinds & KIND(sh_weak_kind_of(link))) {
+            unchain(link, first);
+            tell_or_forget(link, sh_weak_calls(link) && hears(link));
+        }
         link = next;
     }
 }
 
-static bool is_finalize(const struct sh_weak_link *link)
+/* Links of those kinds that the chain has, in the order in which they call back. It may be
+ * empty then. */
+static void clear_chain(uintptr_t *first, unsigned kinds, hears_fn *hears)
 {
-    return link->kind == SH_WEAK_FINALIZE;
+    clear_kinds(first, kinds & KIND(SH_WEAK_FINALIZE), hears);
+    clear_kinds(first, kinds & KIND(SH_WEAK_SHORT), hears);
+    clear_kinds(first, kinds & ~FIRST_KINDS, hears);
 }
 
-static bool is_short(const struct sh_weak_link *link)
+static struct sh_weak_link *link_at(struct sh_span *span, uint32_t cell)
 {
-    return link->kind == SH_WEAK_SHORT;
+    return (struct sh_weak_link *)sh_span_cell(span, cell);
 }
 
-static bool is_any(const struct sh_weak_link *link)
+/* Outside of a collection a link counts as live. */
+static bool always_hears(const struct sh_weak_link *link)
 {
     (void)link;
     return true;
 }
 
-static void cut_if_link(void *p)
+static void forget_cell(struct sh_cell cell)
 {
-    struct sh_weak_slot *slot = sh_weak_find(p);
-    if (slot && slot->key & SH_WEAK_LINK)
-        sh_weak_link_cut(p);
+    uintptr_t *first = sh_weak_first(cell);
+    if (first) {
+        clear_chain(first, ALL_KINDS, always_hears);
+        sh_weak_remove_first(cell);
+    }
+    if (sh_weak_is_link(cell))
+        cut(link_at(cell.span, cell.index));
+    forget_now();
 }
 
-/* Outside of a collection a link counts as live. */
-static bool forget_cell(void *p)
-{
-    struct sh_weak_slot *slot = sh_weak_find(p);
-    bool hooked = !slot || slot->key & SH_WEAK_HOOKED;
-    struct sh_weak_link *link;
-    clear_chain(p, is_finalize, true);
-    while ((slot = sh_weak_find(p)) && (link = sh_reveal(slot->first)))
-        sh_weak_link_clear(link, true);
-    cut_if_link(p);
-    if ((slot = sh_weak_find(p)))
-        sh_weak_remove(slot);
-    return hooked;
-}
-
-bool sh_weak_freed(void *p, struct sh_cell cell)
+bool sh_weak_freed(struct sh_cell cell)
 {
     if (!sh_table_test(cell, &cell.span->weak_bits))
         return false;
     sh_critical_enter();
     sh_lock_acquire(&sh_weak_lock);
-    bool hooked = sh_table_test(cell, &cell.span->weak_bits) && forget_cell(p);
-    sh_table_clear(cell, &cell.span->weak_bits);
+    bool hooked = false;
+    if (sh_table_test(cell, &cell.span->weak_bits)) {
+        hooked = sh_weak_is_hooked(cell);
+        forget_cell(cell);
+        sh_weak_clear_hooked(cell);
+    }
     sh_lock_release(&sh_weak_lock);
     sh_critical_leave();
     return hooked;
 }
 
-/* ---- In a collection ---- */
-
-bool sh_weak_is_live(const void *cell)
+/* Most often there is nothing left to forget: what dies is cleared, and so is what is freed. */
+void sh_weak_drop(struct sh_span *span)
 {
-    struct sh_span *span = sh_page_map_lookup((uintptr_t)cell);
-    return !sh_span_collected(span) ||
-           sh_cell_marked(span, sh_span_cell_of(span, (uintptr_t)cell));
+    if (!span->weak_words)
+        return;
+    sh_lock_acquire(&sh_weak_lock);
+    for (uint32_t w = 0; w < sh_span_words(span); w++) {
+        struct sh_weak_word *word = &span->weak_words[w];
+        for (uint64_t cells; (cells = word->chained | word->links);)
+            forget_cell((struct sh_cell){span, w * 64 + sh_ctz64(cells)});
+    }
+    sh_weak_delete_words(span);
+    sh_lock_release(&sh_weak_lock);
 }
 
-static void each_dead_of(struct sh_span *span, void (*visit)(void *cell))
+/* ---- In a collection ---- */
+
+bool sh_weak_is_live(const void *address)
+{
+    struct sh_cell cell = sh_weak_cell_at(address);
+    return !sh_span_collected(cell.span) || sh_cell_marked(cell.span, cell.index);
+}
+
+/* Of a finalize it does not matter whether anything leads to it. */
+static bool hears_if_live(const struct sh_weak_link *link)
+{
+    return sh_weak_kind_of(link) == SH_WEAK_FINALIZE || sh_weak_all_live ||
+           sh_weak_is_live(link);
+}
+
+static bool never_hears(const struct sh_weak_link *link)
+{
+    (void)link;
+    return false;
+}
+
+/* The chains of those cells of word w; that to each is on its way while others are worked
+ * on. */
+static void clear_chains(
+    struct sh_span *span, uint32_t w, uint64_t cells, unsigned kinds, hears_fn *hears)
+{
+    struct sh_weak_word *word = &span->weak_words[w];
+    uintptr_t *first = word->first;
+    if (!(cells & word->chained))
+        return;
+    for (uint64_t left = word->chained; left; left &= left - 1, first++)
+        if (left & -left & cells)
+            __builtin_prefetch(sh_reveal(*first));
+    first = word->first;
+    for (uint64_t left = word->chained; left; left &= left - 1, first++)
+        if (left & -left & cells)
+            clear_chain(first, kinds, hears);
+    sh_weak_remove_empty(span, w);
+}
+
+/* Links that are dead themselves. */
+static void cut_links(struct sh_span *span, uint32_t w, uint64_t cells)
+{
+    uint64_t left = cells & span->weak_words[w].links;
+    for (; left; left &= left - 1)
+        cut(link_at(span, w * 64 + sh_ctz64(left)));
+}
+
+typedef void visit_fn(struct sh_span *span, uint32_t w, uint64_t dead);
+
+static void each_dead_of(struct sh_span *span, visit_fn *visit)
 {
     for (uint32_t w = 0; w < span->touched; w++) {
-        uint64_t dead = sh_table_word(&span->weak_bits, w) &
-                        sh_span_word(span, w, SH_CELL_LIVE) & ~sh_span_marked(span, w);
-        for (; dead; dead &= dead - 1)
-            visit((void *)sh_span_cell(span, w * 64 + sh_ctz64(dead)));
+        uint64_t weak = sh_table_word(&span->weak_bits, w);
+        if (!weak)
+            continue;
+        weak &= sh_span_word(span, w, SH_CELL_LIVE) & ~sh_span_marked(span, w);
+        if (weak)
+            visit(span, w, weak);
     }
 }
 
-/* The dead cells whose weak bit is set. */
-static void each_dead(void (*visit)(void *cell))
+/* Words with dead cells that links lead to, or that are links. */
+static void each_dead(visit_fn *visit)
 {
     sh_lock_acquire(&sh_weak_lock);
     for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
-        if (sh_span_collected(span) && sh_load_acquire(&span->weak_bits))
+        if (sh_span_collected(span) && span->weak_words)
             each_dead_of(span, visit);
+    forget_now();
     sh_lock_release(&sh_weak_lock);
 }
 
@@ -374,10 +466,9 @@ static void mark_from_queue(size_t before)
     sh_ephemeron_trace();
 }
 
-static void clear_short(void *cell)
+static void clear_short(struct sh_span *span, uint32_t w, uint64_t dead)
 {
-    clear_chain(cell, is_finalize, true);
-    clear_chain(cell, is_short, true);
+    clear_chains(span, w, dead, FIRST_KINDS, hears_if_live);
 }
 
 void sh_weak_clear_short(void)
@@ -389,24 +480,27 @@ void sh_weak_clear_short(void)
     mark_from_queue(before);
 }
 
-static void clear_rest(void *cell)
+static void clear_rest(struct sh_span *span, uint32_t w, uint64_t dead)
 {
-    clear_chain(cell, is_any, true);
-    cut_if_link(cell);
+    clear_chains(span, w, dead, ALL_KINDS, hears_if_live);
+    cut_links(span, w, dead);
 }
 
 /* A link that leads somewhere yet is to hear of it. */
-static void clear_or_keep(void *cell)
+static void clear_or_keep(struct sh_span *span, uint32_t w, uint64_t dead)
 {
-    clear_chain(cell, is_any, true);
-    if (sh_weak_find(cell))
-        sh_mark_root_now(&cell, &cell + 1);
+    clear_chains(span, w, dead, ALL_KINDS, hears_if_live);
+    forget_now();
+    for (uint64_t left = dead & span->weak_words[w].links; left; left &= left - 1) {
+        uintptr_t link = sh_span_cell(span, w * 64 + sh_ctz64(left));
+        sh_mark_root_now(&link, &link + 1);
+    }
 }
 
-static void drop(void *cell)
+static void drop(struct sh_span *span, uint32_t w, uint64_t dead)
 {
-    clear_chain(cell, is_any, false);
-    cut_if_link(cell);
+    clear_chains(span, w, dead, ALL_KINDS, never_hears);
+    cut_links(span, w, dead);
 }
 
 void sh_weak_clear_rest(bool run)
@@ -421,6 +515,21 @@ void sh_weak_clear_rest(bool run)
     each_dead(clear_or_keep);
     sh_mark_complete();
     mark_from_queue(before);
+}
+
+static void each_link_of(struct sh_span *span,
+    void (*visit)(struct sh_weak_link *link, void *context), void *context)
+{
+    for (uint32_t w = 0; span->weak_words && w < sh_span_words(span); w++)
+        for (uint64_t left = span->weak_words[w].links; left; left &= left - 1)
+            visit(link_at(span, w * 64 + sh_ctz64(left)), context);
+}
+
+void sh_weak_each_link(
+    void (*visit)(struct sh_weak_link *link, void *context), void *context)
+{
+    for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
+        each_link_of(span, visit, context);
 }
 
 void sh_weak_add_queued(void)
@@ -444,6 +553,7 @@ static struct sh_weak_link *next_queued(void **outer)
     if (link) {
         dequeue(link);
         forget_link(link);
+        forget_now();
         *outer = sh_callback_hold(link, NULL);
     }
     sh_lock_release(&sh_weak_lock);
@@ -458,7 +568,7 @@ bool sh_weak_run_one(void)
     struct sh_weak_link *link = sh_load_relaxed(&waiting) ? next_queued(&outer) : NULL;
     if (!link)
         return false;
-    if (link->kind == SH_WEAK_FINALIZE)
+    if (sh_weak_kind_of(link) == SH_WEAK_FINALIZE)
         sh_finalize_call(link);
     else
         sh_weakref_call(link);

@@ -4,14 +4,14 @@
  * (weakref.c, finalize.c, ephemeron.c) begin with one. A link is the beginning of a
  * collected object of its own:
  *
- *     table                      link                       link
- *   | object | first | <----> next, prev, target <----> next, prev, target
+ *     record of the object         link                       link
+ *        | first | <-------> next, prev, target <----> next, prev, target
  *
  * The newest comes first. All that is in it is hidden, so that neither the object nor
- * another link is held. A link has a slot of its own in the table for as long as it leads
- * somewhere, and both it and what it leads to have their weak bit set: the collector looks
- * at dead cells with that bit only. So a link that is dropped goes like any other object,
- * and one that leads nowhere costs nothing but its cell.
+ * another link is held. For as long as a link leads somewhere, a bit in the record of its
+ * own cell says so (heaps/weak_table.h), and both it and what it leads to have their weak bit
+ * set: the collector looks at dead cells with that bit only. So a link that is dropped goes
+ * like any other object, and one that leads nowhere costs nothing but its cell.
  *
  *   in the chain of its target --- target dies or is freed ---> in the queue ---> nowhere
  *              |                                                (it calls)           ^
@@ -28,7 +28,7 @@
  *   sh_weak_clear_rest      all other links to what is still not marked, and links that
  *                           died themselves
  *
- * Lock: SH_RANK_WEAK, over the table, the queue, and all links but `target`, which the
+ * Lock: SH_RANK_WEAK, over the records, the queue, and all links but `target`, which the
  * owner of a reference reads in a critical section, without.
  */
 #ifndef SH_HEAPS_WEAK_LINK_H
@@ -48,13 +48,41 @@ enum sh_weak_kind {
     SH_WEAK_EPHEMERON, /* as LONG; its value lives as long as it and its target */
 };
 
+/* In a link's `prev`, below the address, beside its kind. */
+enum {
+    SH_WEAK_KIND = 3,
+    SH_WEAK_CALLS = 4, /* it has a callback */
+    SH_WEAK_QUEUED = 8,
+    SH_WEAK_FLAGS = 15,
+};
+
 struct sh_weak_link {
     _Atomic uintptr_t target; /* hidden; 0: it leads nowhere */
-    uintptr_t next, prev;     /* hidden: in its target's chain, or in the queue */
-    uint8_t kind;
-    bool calls; /* it has a callback */
-    bool queued;
+    uintptr_t next,
+        prev; /* hidden: in its target's chain, or in the queue; and flags */
 };
+
+/* Of one that leads nowhere yet. */
+SH_INLINE void sh_weak_link_init(
+    struct sh_weak_link *link, enum sh_weak_kind kind, bool calls)
+{
+    link->prev = (uintptr_t)kind | (calls ? SH_WEAK_CALLS : 0);
+}
+
+SH_INLINE enum sh_weak_kind sh_weak_kind_of(const struct sh_weak_link *link)
+{
+    return (enum sh_weak_kind)(link->prev & SH_WEAK_KIND);
+}
+
+SH_INLINE bool sh_weak_calls(const struct sh_weak_link *link)
+{
+    return link->prev & SH_WEAK_CALLS;
+}
+
+SH_INLINE bool sh_weak_is_queued(const struct sh_weak_link *link)
+{
+    return link->prev & SH_WEAK_QUEUED;
+}
 
 extern struct sh_lock sh_weak_lock;
 
@@ -90,25 +118,35 @@ bool sh_weak_link_cut(struct sh_weak_link *link);
 /* The same as sh_weak_link_begin under the lock, in a critical section; 0, EINVAL, ENOMEM. */
 int sh_weak_link_attach(struct sh_weak_link *link, void *target);
 
-/* It leads nowhere any more; under the lock. True: its callback waits now. */
-bool sh_weak_link_clear(struct sh_weak_link *link, bool run);
+/* It leads nowhere any more, and its callback waits if it has one; under the lock. */
+void sh_weak_link_end(struct sh_weak_link *link);
 
-/* gc_weakref_mark of the live cell at p, in a critical section; false: no memory. */
-bool sh_weak_hook(void *p, struct sh_cell cell);
+/* gc_weakref_mark of the live cell, in a critical section; false: no memory. */
+bool sh_weak_hook(struct sh_cell cell);
 
-/* Whether the program's hook is to be told of the cell at p, whose weak bit is set; and
- * that it need not be told any more. */
-bool sh_weak_is_hooked(const void *p);
-void sh_weak_unhook(const void *p, struct sh_cell cell);
+/* Whether the program's hook is to be told of the cell, whose weak bit is set; and that it
+ * need not be told any more. */
+bool sh_weak_tells(struct sh_cell cell);
+void sh_weak_unhook(struct sh_cell cell);
 
-/* The cell at p is about to be freed: what leads there is cleared. True: the program's hook
- * is to be told. Not in a critical section. */
-bool sh_weak_freed(void *p, struct sh_cell cell);
+/* The cell is about to be freed: what leads there is cleared. True: the program's hook is to
+ * be told. Not in a critical section. */
+bool sh_weak_freed(struct sh_cell cell);
+
+/* The span ends, or another life of it begins: nothing leads there any more. */
+void sh_weak_drop(struct sh_span *span);
 
 /* ---- In a collection ---- */
 
-/* Not of a collected kind, or marked. */
-bool sh_weak_is_live(const void *cell);
+/* Not of a collected kind, or marked; of the cell at that address. */
+bool sh_weak_is_live(const void *address);
+
+/* The cell at the address, which lies in a span. */
+struct sh_cell sh_weak_cell_at(const void *address);
+
+/* Visits all links that lead somewhere, or are queued. Under the heap's lock, too. */
+void sh_weak_each_link(
+    void (*visit)(struct sh_weak_link *link, void *context), void *context);
 
 void sh_weak_clear_short(void);
 

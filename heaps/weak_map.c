@@ -243,7 +243,8 @@ static struct entry *new_entry(unsigned weak, void *key, void *value)
     struct entry *entry = sh_weak_new(sizeof *entry);
     if (!entry)
         return NULL;
-    entry->link.kind = weak & GC_WEAK_VALUES ? SH_WEAK_LONG : SH_WEAK_EPHEMERON;
+    sh_weak_link_init(
+        &entry->link, weak & GC_WEAK_VALUES ? SH_WEAK_LONG : SH_WEAK_EPHEMERON, false);
     if (!(weak & GC_WEAK_KEYS))
         entry->key = key;
     if (!(weak & GC_WEAK_VALUES)) {
@@ -253,7 +254,7 @@ static struct entry *new_entry(unsigned weak, void *key, void *value)
     entry->leads = sh_weak_new(sizeof *entry->leads);
     if (!entry->leads)
         return NULL;
-    entry->leads->kind = SH_WEAK_SHORT;
+    sh_weak_link_init(entry->leads, SH_WEAK_SHORT, false);
     return entry;
 }
 

@@ -1,116 +1,232 @@
 /* SPDX-License-Identifier: MIT */
-/* From cells to links. See heaps/weak_table.h. */
+/* From cells to links. See heaps/weak_table.h. Takes SH_RANK_META. */
 #include "heaps/weak_table.h"
 
 #include <string.h>
 
-#include "lib/atomic.h"
+#include "heaps/tables.h"
 #include "lib/bits.h"
-#include "lib/check.h"
 #include "lib/meta.h"
 
-#define LEAST ((size_t)64)
+#define LEAST 8u /* chains that a record has room for: a line of metadata memory */
 
-/* All under the lock; the number of slots is a power of two, or 0. */
-static struct sh_weak_slot *slots;
-static size_t slot_count;
-static unsigned shift;      /* 64 less the bits that number a slot */
-static _Atomic size_t used; /* read without */
+static _Atomic size_t count; /* of bits, in all records; read without the lock */
 
-/* By the uppermost bits, which scatter what lies in a row evenly. */
-static size_t home_of(uintptr_t key)
+static void add_to_count(size_t more)
 {
-    return (size_t)((uint64_t)(key >> 4) * 0x9e3779b97f4a7c15u >> shift);
+    sh_store_relaxed(&count, sh_load_relaxed(&count) + more);
 }
 
-static uintptr_t key_of(const void *cell)
+static bool has(const struct sh_weak_word *word, struct sh_cell cell)
 {
-    return sh_hide(cell) & ~(uintptr_t)SH_WEAK_FLAGS;
+    return word && (word->chained | word->links) & sh_cell_bit(cell.index);
 }
 
-static size_t after(size_t i)
+/* ---- Records ---- */
+
+static size_t words_bytes(const struct sh_span *span)
 {
-    return (i + 1) & (slot_count - 1);
+    return sh_span_table_words(span->cell_count) * sizeof(struct sh_weak_word);
 }
 
-/* The slot of the key, or the empty one where it belongs. */
-static struct sh_weak_slot *place_of(uintptr_t key)
+static bool make_words(struct sh_span *span)
 {
-    size_t i = home_of(key);
-    while (slots[i].key && (slots[i].key & ~(uintptr_t)SH_WEAK_FLAGS) != key)
-        i = after(i);
-    return &slots[i];
+    if (SH_LIKELY(span->weak_words != NULL))
+        return true;
+    span->weak_words = sh_meta_alloc(words_bytes(span));
+    if (span->weak_words)
+        memset(span->weak_words, 0, words_bytes(span));
+    return span->weak_words;
 }
 
-struct sh_weak_slot *sh_weak_find(const void *cell)
+/* The cell's record, in which a bit of its own is to be set: its weak bit is. NULL: no
+ * memory. */
+static struct sh_weak_word *enter(struct sh_cell cell)
 {
-    if (!sh_load_relaxed(&used))
+    if (!make_words(cell.span))
         return NULL;
-    struct sh_weak_slot *slot = place_of(key_of(cell));
-    return slot->key ? slot : NULL;
+    struct sh_weak_word *word = sh_weak_word_of(cell);
+    if (has(word, cell))
+        return word;
+    if (sh_table_test(cell, &cell.span->weak_bits))
+        word->hooked |= sh_cell_bit(cell.index);
+    else if (!sh_table_set(cell, &cell.span->weak_bits))
+        return NULL;
+    return word;
 }
 
-static bool resize(size_t count)
+/* Of cells of word w that may have no bit of their own any more: of those that are hooked
+ * the weak bit says enough. */
+static void leave(struct sh_span *span, uint32_t w, uint64_t cells)
 {
-    struct sh_weak_slot *old = slots, *fresh = sh_meta_alloc(count * sizeof *fresh);
-    size_t old_count = slot_count;
-    if (!fresh)
+    struct sh_weak_word *word = &span->weak_words[w];
+    cells &= ~(word->chained | word->links);
+    if (cells & ~word->hooked)
+        sh_table_clear_word(&span->weak_bits, w, cells & ~word->hooked);
+    word->hooked &= ~cells;
+}
+
+static void leave_cell(struct sh_cell cell)
+{
+    leave(cell.span, cell.index / 64, sh_cell_bit(cell.index));
+}
+
+/* ---- Chains ---- */
+
+/* The place of the cell's chain, or that where it belongs. */
+static uint32_t place_of(const struct sh_weak_word *word, struct sh_cell cell)
+{
+    return sh_popcount64(word->chained & (sh_cell_bit(cell.index) - 1));
+}
+
+/* False: no memory, and it stays as it is. */
+static bool resize(struct sh_weak_word *word, uint32_t room)
+{
+    uintptr_t *fresh = room ? sh_meta_alloc(room * sizeof *fresh) : NULL;
+    if (room && !fresh)
         return false;
-    memset(fresh, 0, count * sizeof *fresh);
-    slots = fresh;
-    slot_count = count;
-    shift = 64 - sh_ctz64(count);
-    for (size_t i = 0; i < old_count; i++)
-        if (old[i].key)
-            *place_of(old[i].key & ~(uintptr_t)SH_WEAK_FLAGS) = old[i];
-    if (old)
-        sh_meta_free(old, old_count * sizeof *old);
+    if (fresh && word->first)
+        memcpy(fresh, word->first, sh_popcount64(word->chained) * sizeof *fresh);
+    if (word->first)
+        sh_meta_free(word->first, word->room * sizeof *fresh);
+    word->first = fresh;
+    word->room = room;
     return true;
 }
 
-bool sh_weak_reserve(size_t more)
+uintptr_t *sh_weak_first(struct sh_cell cell)
 {
-    size_t need = sh_load_relaxed(&used) + more, count = sh_max(slot_count, LEAST);
-    while (need > count / 4 * 3)
-        count *= 2;
-    return count == slot_count || resize(count);
+    struct sh_weak_word *word = sh_weak_word_of(cell);
+    if (!word || !(word->chained & sh_cell_bit(cell.index)))
+        return NULL;
+    return &word->first[place_of(word, cell)];
 }
 
-struct sh_weak_slot *sh_weak_add(const void *cell)
+uintptr_t *sh_weak_make_first(struct sh_cell cell)
 {
-    SH_CHECK1(sh_load_relaxed(&used) < slot_count / 4 * 3);
-    struct sh_weak_slot *slot = place_of(key_of(cell));
-    SH_CHECK1(!slot->key);
-    *slot = (struct sh_weak_slot){.key = key_of(cell)};
-    sh_add_relaxed(&used, (size_t)1);
-    return slot;
-}
-
-/* What lies behind and would be found no more moves up. */
-void sh_weak_remove(struct sh_weak_slot *slot)
-{
-    size_t hole = (size_t)(slot - slots);
-    for (size_t i = after(hole); slots[i].key; i = after(i)) {
-        size_t way = (i - home_of(slots[i].key)) & (slot_count - 1);
-        if (way < ((i - hole) & (slot_count - 1)))
-            continue;
-        slots[hole] = slots[i];
-        hole = i;
+    uintptr_t *first = sh_weak_first(cell);
+    struct sh_weak_word *word = first ? NULL : enter(cell);
+    if (!word)
+        return first;
+    uint32_t chains = sh_popcount64(word->chained), place = place_of(word, cell);
+    if (chains == word->room && !resize(word, chains ? 2 * chains : LEAST)) {
+        leave_cell(cell);
+        return NULL;
     }
-    slots[hole].key = 0;
-    size_t left = sh_sub_relaxed(&used, (size_t)1) - 1;
-    /* Without memory it stays as large as it is. */
-    if (slot_count > LEAST && left < slot_count / 8)
-        resize(slot_count / 2);
+    first = &word->first[place];
+    memmove(first + 1, first, (chains - place) * sizeof *first);
+    *first = 0;
+    word->chained |= sh_cell_bit(cell.index);
+    add_to_count(1);
+    return first;
 }
+
+/* Without memory it stays as large as it is. */
+static void shrink(struct sh_weak_word *word)
+{
+    uint32_t chains = sh_popcount64(word->chained), room = word->room;
+    while (room > LEAST && chains <= room / 4)
+        room /= 2;
+    if (!chains || room < word->room)
+        resize(word, chains ? room : 0);
+}
+
+void sh_weak_remove_first(struct sh_cell cell)
+{
+    uintptr_t *first = sh_weak_first(cell);
+    if (!first)
+        return;
+    struct sh_weak_word *word = sh_weak_word_of(cell);
+    word->chained &= ~sh_cell_bit(cell.index);
+    uint32_t chains = sh_popcount64(word->chained), place = place_of(word, cell);
+    memmove(first, first + 1, (chains - place) * sizeof *first);
+    add_to_count((size_t)-1);
+    shrink(word);
+    leave_cell(cell);
+}
+
+void sh_weak_remove_empty(struct sh_span *span, uint32_t w)
+{
+    struct sh_weak_word *word = &span->weak_words[w];
+    uintptr_t *from = word->first, *to = from;
+    uint64_t empty = 0;
+    for (uint64_t left = word->chained; left; left &= left - 1, from++)
+        if (*from)
+            *to++ = *from;
+        else
+            empty |= left & -left;
+    if (!empty)
+        return;
+    word->chained &= ~empty;
+    add_to_count((size_t)0 - sh_popcount64(empty));
+    shrink(word);
+    leave(span, w, empty);
+}
+
+/* ---- Links ---- */
+
+bool sh_weak_is_link(struct sh_cell cell)
+{
+    struct sh_weak_word *word = sh_weak_word_of(cell);
+    return word && word->links & sh_cell_bit(cell.index);
+}
+
+bool sh_weak_set_link(struct sh_cell cell)
+{
+    struct sh_weak_word *word = enter(cell);
+    if (!word)
+        return false;
+    add_to_count(!(word->links & sh_cell_bit(cell.index)));
+    word->links |= sh_cell_bit(cell.index);
+    return true;
+}
+
+void sh_weak_clear_links(struct sh_span *span, uint32_t w, uint64_t cells)
+{
+    struct sh_weak_word *word = span->weak_words ? &span->weak_words[w] : NULL;
+    cells &= word ? word->links : 0;
+    if (!cells)
+        return;
+    word->links &= ~cells;
+    add_to_count((size_t)0 - sh_popcount64(cells));
+    leave(span, w, cells);
+}
+
+/* ---- The program's hook ---- */
+
+bool sh_weak_is_hooked(struct sh_cell cell)
+{
+    struct sh_weak_word *word = sh_weak_word_of(cell);
+    return !has(word, cell) || word->hooked & sh_cell_bit(cell.index);
+}
+
+bool sh_weak_set_hooked(struct sh_cell cell)
+{
+    struct sh_weak_word *word = sh_weak_word_of(cell);
+    if (!has(word, cell))
+        return sh_table_set(cell, &cell.span->weak_bits);
+    word->hooked |= sh_cell_bit(cell.index);
+    return true;
+}
+
+void sh_weak_clear_hooked(struct sh_cell cell)
+{
+    struct sh_weak_word *word = sh_weak_word_of(cell);
+    if (has(word, cell))
+        word->hooked &= ~sh_cell_bit(cell.index);
+    else
+        sh_table_clear(cell, &cell.span->weak_bits);
+}
+
+/* ---- All of them ---- */
 
 size_t sh_weak_count(void)
 {
-    return sh_load_relaxed(&used);
+    return sh_load_relaxed(&count);
 }
 
-struct sh_weak_slot *sh_weak_slots(struct sh_weak_slot **end)
+void sh_weak_delete_words(struct sh_span *span)
 {
-    *end = slots + slot_count;
-    return slots;
+    sh_meta_free(span->weak_words, words_bytes(span));
+    span->weak_words = NULL;
 }

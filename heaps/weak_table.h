@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which cells have to do with weak references: a hash table from a cell's address to the
- * chain of links that lead to it (heaps/weak_link.h).
+ * Which cells have to do with weak references: a span that has such cells has a record for
+ * every 64 of its cells, which says which of them are links that lead somewhere, and where
+ * the chains of links begin that lead to the others (heaps/weak_link.h).
  *
- *   slots   | key | first |      key    the cell's address, hidden, and flags; 0: empty
- *           | key | first |      first  the newest link, hidden; 0: none leads there
- *              ...
+ *   chained  0 0 1 0 0 1 1 0 ...   64 cells, a bit each
+ *                |     | |
+ *   first       [a,    b,c]        the newest link to each, hidden, in the order of the cells
  *
- * A hidden address is its complement, which no root scanner takes for a pointer. Slots
- * are probed one after another, and closed up when one goes, so that there are no graves.
- * At most three quarters of the slots are used; the table halves when less than an eighth
- * is. It lies in metadata memory.
+ * So nothing is looked up by an address: what belongs to a cell is found by its number, near
+ * to what belongs to its neighbours, which most often live and die with it. No table ever
+ * becomes large, and what a record leads to grows and shrinks by halves of 64.
  *
- * Lock: SH_RANK_WEAK. A slot stays where it is until the next sh_weak_reserve or
- * sh_weak_remove.
+ * A hidden address is its complement, which no root scanner takes for a pointer. All lies in
+ * metadata memory. A cell with one of the bits here has its weak bit set (heaps/tables.h);
+ * one that has only that is for the program's hook.
+ *
+ * Lock: SH_RANK_WEAK. What sh_weak_first and sh_weak_make_first return stays where it is until
+ * a chain of the same 64 cells is made or removed.
  */
 #ifndef SH_HEAPS_WEAK_TABLE_H
 #define SH_HEAPS_WEAK_TABLE_H
@@ -22,18 +26,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "heaps/heap.h"
+#include "heaps/span.h"
 #include "lib/compiler.h"
 
-/* In a slot's key. */
-enum {
-    SH_WEAK_HOOKED =
-        1,            /* gc_weakref_mark was called: the program's hook is to be told */
-    SH_WEAK_LINK = 2, /* the cell is itself a link that leads somewhere, or is queued */
-    SH_WEAK_FLAGS = 15,
-};
-
-struct sh_weak_slot {
-    uintptr_t key, first;
+struct sh_weak_word {
+    uint64_t chained; /* cells that links lead to */
+    uint64_t links;   /* cells that are links which lead somewhere, or are queued */
+    uint64_t hooked;  /* those of both for which gc_weakref_mark was called, too */
+    uintptr_t *first; /* one for each that is chained; NULL: there is none */
+    uint32_t room;    /* how many there may be */
 };
 
 SH_INLINE uintptr_t sh_hide(const void *p)
@@ -47,21 +49,42 @@ SH_INLINE void *sh_reveal(uintptr_t hidden)
     return hidden ? (void *)~hidden : NULL;
 }
 
-/* NULL: there is none. */
-struct sh_weak_slot *sh_weak_find(const void *cell);
+/* The record that the cell is in; NULL: its span has none. */
+SH_INLINE struct sh_weak_word *sh_weak_word_of(struct sh_cell cell)
+{
+    struct sh_weak_word *words = cell.span->weak_words;
+    return words ? &words[cell.index / 64] : NULL;
+}
 
-/* Makes room for so many more; false: no memory. */
-bool sh_weak_reserve(size_t more);
+/* Where the chain of links to the cell begins; NULL: none leads there. */
+uintptr_t *sh_weak_first(struct sh_cell cell);
 
-/* A slot of a cell that has none, without flags; there is room. */
-struct sh_weak_slot *sh_weak_add(const void *cell);
+/* The same, made where there is none, with 0 in it, which the caller has to change. NULL: no
+ * memory. */
+uintptr_t *sh_weak_make_first(struct sh_cell cell);
 
-void sh_weak_remove(struct sh_weak_slot *slot);
+/* None leads there any more. */
+void sh_weak_remove_first(struct sh_cell cell);
 
-/* How many there are; also without the lock. */
+/* The same of all cells of word w whose chain begins with 0. */
+void sh_weak_remove_empty(struct sh_span *span, uint32_t w);
+
+/* Whether the cell is a link; that it is (false: no memory); that those of word w are none. */
+bool sh_weak_is_link(struct sh_cell cell);
+bool sh_weak_set_link(struct sh_cell cell);
+void sh_weak_clear_links(struct sh_span *span, uint32_t w, uint64_t cells);
+
+/* Whether the program's hook is to be told of the cell, whose weak bit is set; that it is
+ * (false: no memory); that it is not. */
+bool sh_weak_is_hooked(struct sh_cell cell);
+bool sh_weak_set_hooked(struct sh_cell cell);
+void sh_weak_clear_hooked(struct sh_cell cell);
+
+/* How many cells links lead to, and how many links there are, together; also without the
+ * lock. */
 size_t sh_weak_count(void);
 
-/* All slots, empty ones too: [start, end). */
-struct sh_weak_slot *sh_weak_slots(struct sh_weak_slot **end);
+/* The records go, of which none says anything any more. */
+void sh_weak_delete_words(struct sh_span *span);
 
 #endif /* SH_HEAPS_WEAK_TABLE_H */

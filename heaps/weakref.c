@@ -6,7 +6,7 @@
 
 struct gc_weakref {
     struct sh_weak_link link;
-    gc_weakref_fn *callback;
+    gc_weakref_fn *callback; /* from here on only where there is a callback, or ctx */
     void *ctx;
 };
 
@@ -19,13 +19,15 @@ void sh_weakref_call(struct sh_weak_link *link)
 static struct gc_weakref *new_ref(
     void *obj, gc_weakref_fn *callback, void *ctx, enum sh_weak_kind kind)
 {
-    struct gc_weakref *ref = sh_weak_new(sizeof *ref);
+    bool whole = callback || ctx;
+    struct gc_weakref *ref = sh_weak_new(whole ? sizeof *ref : sizeof ref->link);
     if (!ref)
         return NULL;
-    ref->link.kind = (uint8_t)kind;
-    ref->link.calls = callback != NULL;
-    ref->callback = callback;
-    ref->ctx = ctx;
+    sh_weak_link_init(&ref->link, kind, callback != NULL);
+    if (whole) {
+        ref->callback = callback;
+        ref->ctx = ctx;
+    }
     return sh_weak_link_begin(&ref->link, obj, ctx);
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* heaps/weak_table.h: what was added is found, and the table grows and shrinks with it. */
+/* heaps/weak_table.h: records of cells, against plain arrays of what is in them. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,142 +7,217 @@
 
 #include <cmocka.h>
 
-#include "heaps/weak_table.h"
+#include "heaps/tables.h"
+#include "heaps/weak_link.h"
 #include "lib/meta.h"
-#include "tests/heap.h"
-
-#define BASE ((uintptr_t)0x7f0000000000)
-#define MANY ((size_t)100000)
-
-static void *cell(size_t i)
-{
-    return (void *)(BASE + i * 16);
-}
-
-static size_t room(void)
-{
-    struct sh_weak_slot *end, *start = sh_weak_slots(&end);
-    return (size_t)(end - start);
-}
-
-static void add(size_t i)
-{
-    MUST(sh_weak_reserve(1));
-    sh_weak_add(cell(i))->first = sh_hide(cell(i + 7));
-}
-
-static bool has(size_t i)
-{
-    struct sh_weak_slot *slot = sh_weak_find(cell(i));
-    return slot && sh_reveal(slot->first) == cell(i + 7);
-}
-
-static void remove_all(size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        if (sh_weak_find(cell(i)))
-            sh_weak_remove(sh_weak_find(cell(i)));
-    assert_int_equal(sh_weak_count(), 0);
-}
-
-static void nothing_is_found_in_none(void **unused)
-{
-    assert_null(sh_weak_find(cell(1)));
-    assert_int_equal(sh_weak_count(), 0);
-}
-
-static void what_was_added_is_found(void **unused)
-{
-    for (size_t i = 0; i < MANY; i += 2)
-        add(i);
-    assert_int_equal(sh_weak_count(), MANY / 2);
-    for (size_t i = 0; i < MANY; i++)
-        assert_int_equal(has(i), i % 2 == 0);
-    remove_all(MANY);
-}
-
-static void it_grows_and_shrinks(void **unused)
-{
-    for (size_t i = 0; i < MANY; i++) {
-        add(i);
-        MUST(sh_weak_count() <= room() / 4 * 3);
-    }
-    assert_in_range(room(), MANY * 4 / 3, MANY * 3);
-    for (size_t i = 0; i < MANY; i++) {
-        MUST(has(i));
-        sh_weak_remove(sh_weak_find(cell(i)));
-        MUST(!sh_weak_find(cell(i)));
-    }
-    assert_in_range(room(), 1, 128);
-}
-
-/* Against a plain array, with addresses that collide: a few homes for many. */
-static void removing_keeps_the_others(void **unused)
-{
-    static bool there[512];
-    struct random random = {99};
-    for (size_t step = 0; step < 200000; step++) {
-        size_t i = random_below(&random, 512);
-        struct sh_weak_slot *slot = sh_weak_find(cell(i * 4096));
-        MUST(there[i] == (slot != NULL));
-        if (slot)
-            sh_weak_remove(slot);
-        else if (sh_weak_reserve(1))
-            sh_weak_add(cell(i * 4096));
-        there[i] = !there[i];
-        MUST(sh_weak_count() <= room() / 4 * 3);
-    }
-    size_t count = 0;
-    for (size_t i = 0; i < 512; i++) {
-        MUST(there[i] == (sh_weak_find(cell(i * 4096)) != NULL));
-        count += there[i];
-    }
-    assert_int_equal(sh_weak_count(), count);
-    remove_all((size_t)512 * 4096);
-}
-
-static void flags_are_no_part_of_the_address(void **unused)
-{
-    add(1);
-    add(2);
-    sh_weak_find(cell(1))->key |= SH_WEAK_HOOKED | SH_WEAK_LINK;
-    assert_true(has(1) && has(2));
-    for (size_t i = 3; i < 1000; i++)
-        add(i);
-    assert_int_equal(
-        sh_weak_find(cell(1))->key & SH_WEAK_FLAGS, SH_WEAK_HOOKED | SH_WEAK_LINK);
-    assert_int_equal(sh_weak_find(cell(2))->key & SH_WEAK_FLAGS, 0);
-    assert_ptr_equal(sh_reveal(sh_weak_find(cell(1))->key | SH_WEAK_FLAGS), cell(1));
-    remove_all(1000);
-}
-
-static void without_memory_it_stays_as_it_is(void **unused)
-{
-    for (size_t i = 0; i < 40; i++)
-        add(i);
-    size_t before = room();
-    assert_false(sh_weak_reserve((size_t)1 << 44));
-    assert_int_equal(room(), before);
-    for (size_t i = 0; i < 40; i++)
-        assert_true(has(i));
-    remove_all(40);
-}
+#include "tests/spans.h"
 
 static int begin(void **unused)
 {
-    sh_critical_enter();
-    return 0;
+    return give_area((size_t)8 << 20);
+}
+
+static struct sh_span *span;
+static struct {
+    uintptr_t first; /* 0: not chained */
+    bool link, hooked;
+} wanted[SH_CLASS_CELLS_MAX];
+
+static struct sh_cell cell_at(uint32_t index)
+{
+    return (struct sh_cell){.span = span, .index = index};
+}
+
+static void chain(uint32_t cell, uintptr_t value)
+{
+    uintptr_t *first = sh_weak_make_first(cell_at(cell));
+    MUST(first && *first == wanted[cell].first);
+    *first = wanted[cell].first = value;
+}
+
+static void unchain(uint32_t cell)
+{
+    sh_weak_remove_first(cell_at(cell));
+    wanted[cell].first = 0;
+}
+
+static void set_link(uint32_t cell, bool link)
+{
+    if (link)
+        MUST(sh_weak_set_link(cell_at(cell)));
+    else
+        sh_weak_clear_links(span, cell / 64, sh_cell_bit(cell));
+    wanted[cell].link = link;
+}
+
+static void set_hooked(uint32_t cell, bool hooked)
+{
+    if (hooked)
+        MUST(sh_weak_set_hooked(cell_at(cell)));
+    else
+        sh_weak_clear_hooked(cell_at(cell));
+    wanted[cell].hooked = hooked;
+}
+
+static void check(uint32_t cell)
+{
+    uintptr_t *first = sh_weak_first(cell_at(cell));
+    MUST((first ? *first : 0) == wanted[cell].first);
+    MUST(sh_weak_is_link(cell_at(cell)) == wanted[cell].link);
+    bool weak = sh_table_test(cell_at(cell), &span->weak_bits);
+    MUST(weak == (wanted[cell].first || wanted[cell].link || wanted[cell].hooked));
+    if (weak)
+        MUST(sh_weak_is_hooked(cell_at(cell)) == wanted[cell].hooked);
+}
+
+static void check_all(void)
+{
+    size_t count = 0;
+    for (uint32_t cell = 0; cell < span->cell_count; cell++) {
+        check(cell);
+        count += (size_t)(wanted[cell].first != 0) + wanted[cell].link;
+    }
+    assert_int_equal(sh_weak_count(), count);
+}
+
+static void remove_all(void)
+{
+    for (uint32_t cell = 0; cell < span->cell_count; cell++) {
+        unchain(cell);
+        set_link(cell, false);
+        set_hooked(cell, false);
+    }
+    check_all();
+}
+
+static const size_t sizes[] = {16, 64, 1024, 32 << 10};
+#define EACH_SPAN(i)                                                                   \
+    for (unsigned i = 0; i < 4 && (span = small_span(SH_KIND_SCAN, sizes[i]), true);   \
+         i++, sh_run_give(span))
+
+static void nothing_is_found_in_none(void **unused)
+{
+    EACH_SPAN(i)
+    {
+        remove_all();
+        assert_null(span->weak_words);
+    }
+}
+
+static void what_was_set_is_found(void **unused)
+{
+    EACH_SPAN(i)
+    {
+        for (uint32_t cell = 0; cell < span->cell_count; cell++)
+            chain(cell, cell + 1);
+        check_all();
+        remove_all();
+        for (uint32_t cell = span->cell_count; cell-- > 0;)
+            chain(cell, cell + 1);
+        check_all();
+        remove_all();
+    }
+}
+
+/* With times of many and times of few. */
+static void random_ones_too(void **unused)
+{
+    struct random random = {.state = 1};
+    EACH_SPAN(i)
+    {
+        for (unsigned round = 0; round < 12; round++) {
+            for (unsigned step = 0; step < 3000; step++) {
+                uint32_t cell = (uint32_t)random_below(&random, span->cell_count);
+                bool on = random_below(&random, 12) >= round;
+                unsigned what = (unsigned)random_below(&random, 4);
+                if (what == 0)
+                    set_link(cell, on);
+                else if (what == 1)
+                    set_hooked(cell, on);
+                else if (on)
+                    chain(cell, 1 + random_below(&random, 1000));
+                else
+                    unchain(cell);
+                check(cell);
+            }
+            check_all();
+        }
+        remove_all();
+    }
+}
+
+static void a_large_object_has_a_record_too(void **unused)
+{
+    span = large_span(SH_KIND_SCAN, 20);
+    chain(0, 7);
+    set_link(0, true);
+    check_all();
+    remove_all();
+    sh_run_give(span);
+}
+
+/* Eight bytes for a cell that links lead to, and five for eight cells, whether or not. */
+static void it_takes_little(void **unused)
+{
+    span = small_span(SH_KIND_SCAN, 64);
+    for (unsigned round = 0; round < 3; round++) {
+        size_t before = sh_meta_bytes();
+        for (uint32_t cell = 0; cell < span->cell_count; cell++)
+            chain(cell, 1);
+        size_t most =
+            (size_t)span->cell_count / 64 * (sizeof(struct sh_weak_word) + 512) + 1024;
+        /* By chunks. */
+        if (round == 0)
+            assert_in_range(sh_meta_bytes() - before, 0, most + ((size_t)1 << 20));
+        else
+            assert_int_equal(sh_meta_bytes(), before);
+        remove_all();
+    }
+    for (uint32_t w = 0; w < sh_span_words(span); w++)
+        assert_null(span->weak_words[w].first);
+    sh_run_give(span);
+}
+
+static void what_leads_to_a_span_that_ends_is_cleared(void **unused)
+{
+    struct sh_span *links = small_span(SH_KIND_SCAN, 32);
+    span = small_span(SH_KIND_EXPLICIT, 64);
+    struct sh_span *target = span;
+    hand_cell_out(target, 70);
+    struct sh_weak_link *link[3];
+    for (uint32_t i = 0; i < 3; i++) {
+        link[i] = hand_cell_out(links, i);
+        sh_weak_link_init(link[i], SH_WEAK_LONG, i == 1);
+        sh_lock_acquire(&sh_weak_lock);
+        MUST(sh_weak_link_attach(link[i], (void *)sh_span_cell(target, 70)) == 0);
+        sh_lock_release(&sh_weak_lock);
+    }
+    assert_int_equal(sh_weak_count(), 4);
+    sh_span_setup(
+        target, target->base, target->cell_size, target->cell_count, SH_KIND_EXPLICIT);
+    assert_null(target->weak_words);
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_int_equal(sh_load_relaxed(&link[i]->target), 0);
+        assert_int_equal(sh_weak_is_queued(link[i]), i == 1);
+    }
+    /* And one that itself goes with its span. */
+    sh_span_setup(
+        links, links->base, links->cell_size, links->cell_count, SH_KIND_SCAN);
+    assert_int_equal(sh_weak_count(), 0);
+    sh_weak_add_queued(); /* there is none */
+    sh_run_give(target);
+    sh_run_give(links);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nothing_is_found_in_none),
-        cmocka_unit_test(what_was_added_is_found),
-        cmocka_unit_test(it_grows_and_shrinks),
-        cmocka_unit_test(removing_keeps_the_others),
-        cmocka_unit_test(flags_are_no_part_of_the_address),
-        cmocka_unit_test(without_memory_it_stays_as_it_is),
+        SPAN_TEST(nothing_is_found_in_none),
+        SPAN_TEST(what_was_set_is_found),
+        SPAN_TEST(random_ones_too),
+        SPAN_TEST(a_large_object_has_a_record_too),
+        SPAN_TEST(it_takes_little),
+        SPAN_TEST(what_leads_to_a_span_that_ends_is_cleared),
     };
     return cmocka_run_group_tests(tests, begin, NULL);
 }

@@ -50,8 +50,9 @@ typedef void gc_weakref_fn(struct gc_weakref *ref, void *ctx);
  * finalisers run, so that nobody gets by it what a finaliser has touched. `callback` may be
  * NULL. `ctx` is kept alive for as long as the reference is: where it leads to `obj`, and
  * something keeps the reference, `obj` never dies. NULL with errno EINVAL where no live
- * object starts at `obj`; ENOMEM where there is no memory, or inside gc_lock. Takes 48
- * bytes, and about 40 to 90 in the library's tables. May collect. (Seed: weakref.ref.)
+ * object starts at `obj`; ENOMEM where there is no memory, or inside gc_lock. Takes 32
+ * bytes, or 48 with a callback or `ctx`, and 8 to 16 in the library's tables where many
+ * objects are referred to, up to 64 where few are. May collect. (Seed: weakref.ref.)
  */
 GC_PUBLIC GC_USE_RESULT struct gc_weakref *gc_weakref_new(
     void *obj, gc_weakref_fn *callback, void *ctx);
@@ -184,7 +185,7 @@ GC_PUBLIC GC_USE_RESULT struct gc_weak_map *gc_weak_map_new(unsigned weak);
 /**
  * Sets the value of `key`, which had one or not. What the map refers to weakly has to be a
  * live object's start; the other may be any word. 0; EINVAL; ENOMEM as gc_weak_map_new, and
- * the map is as it was. An entry takes 64 bytes (with weak values 112), and what a reference
+ * the map is as it was. An entry takes 64 bytes (with weak values 96), and what a reference
  * takes in the library's tables for each weak side.
  */
 GC_PUBLIC int gc_weak_map_set(struct gc_weak_map *map, void *key, void *value);
