@@ -693,6 +693,64 @@ static void a_thread_that_a_debugger_holds_is_reported(void **unused)
     assert_string_equal(rest, "");
 }
 
+/* The child of vfork has this memory, too, and keeps the thread from running. */
+static void *vfork_until_told(void *unused)
+{
+    sh_thread_enter();
+    prctl(PR_SET_NAME, "vforks");
+    pid_t pid = vfork();
+    if (pid == 0) {
+        sh_store_seq_cst(&stage, 1u);
+        while (sh_load_acquire(&stage) == 1)
+            sleep_us(1000);
+        _exit(0);
+    }
+    MUST(pid > 0 && waitpid(pid, NULL, 0) == pid);
+    sh_store_seq_cst(&stage, 3u);
+    while (!sh_load_relaxed(&over))
+        step(&workers[0]);
+    return NULL;
+}
+
+static void await_stage(uint32_t value)
+{
+    while (sh_load_acquire(&stage) != value)
+        sleep_us(1000);
+}
+
+static void vfork_in_child(void *unused)
+{
+    sh_stop_patience_ns = 200000000;
+    sh_store_relaxed(&stage, 0);
+    sh_store_relaxed(&over, false);
+    pthread_t thread = start(vfork_until_told, NULL);
+    await_stage(1);
+    MUST(!sh_world_stop_to_collect(true, false));
+    sh_stop_patience_ns = 100000000000;
+    sh_store_seq_cst(&stage, 2u);
+    stop_to_collect(); /* it waits no longer, or soon */
+    resume();
+    await_stage(3);
+    stop_to_collect();
+    resume();
+    sh_store_seq_cst(&over, true);
+    join(thread);
+}
+
+static void a_thread_that_its_vforked_child_keeps_is_reported(void **unused)
+{
+    if (SH_TSAN)
+        skip(); /* its vfork is a fork */
+    struct child child;
+    child_run(&child, vfork_in_child, NULL);
+    if (!child_returned(&child))
+        fail_msg("status %#x: %s", child.status, child.text);
+    assert_int_equal(child.writes, 1);
+    assert_non_null(strstr(child.text, " (vforks) has not stopped for "));
+    assert_non_null(
+        strstr(child.text, " ms; it sleeps where no signal reaches it (vfork, "));
+}
+
 static void use_processor(pid_t tid, size_t number)
 {
     cpu_set_t all, one;
@@ -963,6 +1021,7 @@ int main(void)
         cmocka_unit_test(a_thread_that_masks_signals_is_reported_and_left_alone),
         cmocka_unit_test(a_thread_that_masks_signals_stops_where_it_comes_by),
         cmocka_unit_test(a_thread_that_a_debugger_holds_is_reported),
+        cmocka_unit_test(a_thread_that_its_vforked_child_keeps_is_reported),
         cmocka_unit_test(a_thread_that_gets_no_time_is_reported),
         cmocka_unit_test(time_in_which_the_process_stood_does_not_count),
         cmocka_unit_test(a_vanished_thread_is_given_up),
