@@ -628,7 +628,7 @@ void *sh_cache_reload(struct sh_cache *cache, enum sh_kind kind, unsigned class_
         depot->overflows = 0;
         set_limit(depot, bin, class_index);
     }
-    return sh_bin_take(bin);
+    return sh_bin_take_as(bin, kind);
 }
 
 void *sh_cache_refill(
@@ -638,7 +638,7 @@ void *sh_cache_refill(
     struct sh_bin *bin = &cache->bins[kind][class_index];
     drop_twice_freed(bin);
     if (bin->top->cell)
-        return sh_bin_take(bin);
+        return sh_bin_take_as(bin, kind);
     depot->overflows = 0;
     if (has_magazine(bin))
         set_limit(depot, bin, class_index);
@@ -651,7 +651,7 @@ void *sh_cache_refill(
         !use_other(cache, kind, class_index) &&
         !use_new(cache, kind, class_index, tiny))
         return NULL;
-    return sh_bin_take(bin);
+    return sh_bin_take_as(bin, kind);
 }
 
 static void each_bin_in_use(

@@ -131,6 +131,19 @@ SH_INLINE void *sh_bin_take(struct sh_bin *bin)
     return (void *)cell;
 }
 
+/* The same, of whatever kind; in a critical section where it may be a typed one. What such
+ * a cell held when it was freed is no type: that goes before it is LIVE, so that no collection
+ * finds it, nor the child of a fork by another thread. */
+SH_INLINE void *sh_bin_take_as(struct sh_bin *bin, enum sh_kind kind)
+{
+    const struct sh_round *round = bin->top;
+    if (kind == SH_KIND_TYPED && round->cell &&
+        sh_load_relaxed(round->state) == SH_CELL_HELD)
+        *(void *volatile *)round->cell = NULL;
+    SH_BARRIER();
+    return sh_bin_take(bin);
+}
+
 /* The LIVE cell becomes a round. False: the magazine is full. */
 SH_INLINE bool sh_bin_put(struct sh_bin *bin, void *p, sh_cell_byte *state)
 {

@@ -210,8 +210,6 @@ static void *reload(enum sh_kind kind, size_t n_bytes)
     if (current && !sh_span_sweep_due(current))
         p = sh_cache_reload(cache, kind, c);
     sh_cache_leave(cache);
-    if (p && kind == SH_KIND_TYPED)
-        *(void *volatile *)p = NULL;
     sh_critical_leave();
     if (p && sh_kind_is_cleared(kind))
         clear_cell(p, sh_size_classes[c].size);
@@ -225,14 +223,11 @@ static enum sh_kind kind_of(unsigned flags)
     return flags & GC_ALLOC_FLAG_LEAF ? SH_KIND_LEAF : SH_KIND_SCAN;
 }
 
-/* NULL: the slow path. What the cell held when it was freed is no type: that goes before
- * this thread may be stopped. */
+/* NULL: the slow path. */
 static void *take_typed(size_t n_bytes)
 {
     sh_critical_enter();
-    void *p = sh_cache_take(SH_KIND_TYPED, n_bytes);
-    if (p)
-        *(void *volatile *)p = NULL;
+    void *p = sh_bin_take_as(sh_bin_of(SH_KIND_TYPED, n_bytes), SH_KIND_TYPED);
     sh_critical_leave();
     if (p)
         clear_cell(p, sh_size_classes[sh_size_class_of(n_bytes)].size);

@@ -225,13 +225,6 @@ static bool may_try(enum thrift thrift, size_t wanted, size_t size)
     return thrift == SCRAPS || (thrift == WIDER && size <= 2 * wanted);
 }
 
-/* Before its thread may be stopped: what a typed cell held when it was freed is no type. */
-SH_INLINE void forget_type(const struct sh_request *request, void *p)
-{
-    if (p && request->kind == SH_KIND_TYPED)
-        *(void *volatile *)p = NULL;
-}
-
 static void *alloc_small(
     const struct sh_request *request, unsigned c, enum thrift thrift)
 {
@@ -239,13 +232,12 @@ static void *alloc_small(
     size_t wanted = sh_size_classes[c].size;
     void *p;
     do {
-        p = sh_bin_take(&cache->bins[request->kind][c]);
+        p = sh_bin_take_as(&cache->bins[request->kind][c], request->kind);
         if (!p)
             p = sh_cache_refill(cache, request->kind, c, thrift == SCRAPS);
         /* In a tiny heap, or near its limit, a larger class may have the last cells. */
     } while (!p && thrift != FITTING && next_class(request, &c) &&
              may_try(thrift, wanted, sh_size_classes[c].size));
-    forget_type(request, p);
     leave_cache(cache);
     if (p && request->zero)
         memset(p, 0, sh_size_classes[c].size);
@@ -260,7 +252,9 @@ static void *hand_out(struct sh_span *span, const struct sh_request *request)
     size_t bytes = span->cell_size;
     span->touched = 1;
     span->epoch = sh_load_relaxed(&sh_epoch);
-    forget_type(request, p);
+    if (request->kind == SH_KIND_TYPED) /* as in sh_bin_take_as */
+        *(void *volatile *)p = NULL;
+    SH_BARRIER();
     sh_cell_set(span, 0, SH_CELL_LIVE);
     if (request->kind != SH_KIND_EXPLICIT)
         sh_pace_taken_large(bytes);
@@ -634,14 +628,22 @@ static bool is_weakly_referenced(struct sh_span *whole)
     return sh_table_word(&whole->weak_bits, 0) != 0;
 }
 
-/* What it has more is cleared; before its thread may be stopped where the object's type
- * speaks of that, too. A huge one has it from the system. */
-static void clear_more(struct sh_span *span, size_t old)
+/* What it has more is cleared; before it is said to have that, and its thread may be stopped,
+ * where the object's type speaks of it, too. A huge one has it from the system. */
+static void clear_more(struct sh_span *span, size_t old, size_t now)
 {
     if (sh_memcheck_on())
-        sh_memcheck_open((char *)span->base + old, span->cell_size - old);
+        sh_memcheck_open((char *)span->base + old, now - old);
     if (sh_kind_is_cleared(span->kind) && span->state == SH_SPAN_LARGE)
-        memset((char *)span->base + old, 0, span->cell_size - old);
+        memset((char *)span->base + old, 0, now - old);
+}
+
+/* A fork by another thread is before or after it. */
+static void set_cell_size(struct sh_span *span, size_t bytes)
+{
+    sh_lock_acquire(&sh_heap_lock);
+    span->cell_size = bytes;
+    sh_lock_release(&sh_heap_lock);
 }
 
 /* A cell of its own pages, resized where it is (or, huge, by the system). */
@@ -659,17 +661,19 @@ static void *resize_pages(struct sh_span *span, size_t n, bool allow_move)
         done = sh_huge_resize(span, sh_round_up(n, SH_SLOT_BYTES));
     }
     void *p = (void *)span->base;
-    bool grew = done && span->cell_size > old;
-    if (grew && span->kind == SH_KIND_TYPED)
-        clear_more(span, old);
+    size_t now = done ? span->pages * SH_PAGE_SIZE : old;
+    if (now > old && span->kind == SH_KIND_TYPED)
+        clear_more(span, old, now);
+    if (now > old)
+        set_cell_size(span, now);
     sh_critical_leave();
     if (!done)
         return NULL;
-    if (grew && span->kind != SH_KIND_TYPED)
-        clear_more(span, old);
-    if (grew && !sh_kind_is_cleared(span->kind) &&
+    if (now > old && span->kind != SH_KIND_TYPED)
+        clear_more(span, old, now);
+    if (now > old && !sh_kind_is_cleared(span->kind) &&
         SH_UNLIKELY(sh_load_relaxed(&sh_fill_on)))
-        sh_fill_new((char *)p + old, span->cell_size - old);
+        sh_fill_new((char *)p + old, now - old);
     return p;
 }
 

@@ -446,7 +446,7 @@ bool sh_run_resize(struct sh_span *span, size_t pages)
     bool done =
         pages > span->pages ? grow_locked(span, pages) : shrink_locked(span, pages);
     if (done)
-        span->cell_size = pages * SH_PAGE_SIZE;
+        span->cell_size = sh_min(span->cell_size, pages * SH_PAGE_SIZE);
     sh_purge_note_use();
     sh_lock_release(&sh_heap_lock);
     if (!done)

@@ -48,8 +48,8 @@ void sh_run_give(struct sh_span *span);
  * follow each other. */
 void sh_run_give_all(struct sh_span **spans, size_t count);
 
-/* Resizes a large span where it is: shrinks, or grows into the free runs behind it.
- * False: it stays as it was. Takes the lock. */
+/* Resizes a large span where it is: shrinks, or grows into the free runs behind it. The
+ * caller makes its cell larger. False: it stays as it was. Takes the lock. */
 bool sh_run_resize(struct sh_span *span, size_t pages);
 
 /* ---- Under the lock, for this module's kin ---- */

@@ -4,12 +4,15 @@
  * The objects of these tests hide what they report, so that only their mark finds it.
  */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/mman.h>
 
 #include <cmocka.h>
 
+#include "heaps/heap.h"
 #include "tests/heap.h"
 
 struct object {
@@ -239,6 +242,139 @@ static void a_typed_leaf_is_typed(void **unused)
     flags = 0;
 }
 
+/* ---- What is so when the library first writes to a page ---- */
+
+static struct {
+    char *page;
+    const void *object;
+    size_t bytes;  /* of the object, then */
+    bool critical; /* its thread could not be stopped */
+    unsigned times;
+} watch;
+
+static void look(int signal, siginfo_t *info, void *unused)
+{
+    if ((char *)info->si_addr < watch.page ||
+        (char *)info->si_addr >= watch.page + 4096)
+        abort();
+    watch.bytes = gc_nbytes(watch.object);
+    watch.critical = sh_tls.critical > 0;
+    watch.times++;
+    MUST(mprotect(watch.page, 4096, PROT_READ | PROT_WRITE) == 0);
+}
+
+/* CMocka has a handler of its own, from test to test. */
+static void watch_page(void *page, const void *object)
+{
+    struct sigaction action = {.sa_sigaction = look, .sa_flags = SA_SIGINFO};
+    MUST(sigaction(SIGSEGV, &action, NULL) == 0);
+    watch.page = page;
+    watch.object = object;
+    watch.times = 0;
+    MUST((uintptr_t)page % 4096 == 0 && mprotect(page, 4096, PROT_NONE) == 0);
+}
+
+static void unwatch(void)
+{
+    MUST(mprotect(watch.page, 4096, PROT_READ | PROT_WRITE) == 0);
+}
+
+/* Neither a collection nor the child of a fork by another thread finds the old type. */
+static void an_old_type_goes_before_the_object_is_live(void **unused)
+{
+    static const size_t sizes[] = {4096, 4096, 40000};
+    bool was = gc_set_auto_collect(false);
+    for (unsigned i = 0; i < 3; i++) {
+        roots[1] = gc_alloc(sizes[i], GC_ALLOC_FLAG_TYPED);
+        struct object *object = gc_alloc(sizes[i], GC_ALLOC_FLAG_TYPED), *next;
+        roots[2] = gc_alloc(sizes[i], GC_ALLOC_FLAG_TYPED);
+        object->type = &hiding;
+        gc_free(object);
+        if (i == 1)
+            sh_heap_trim(); /* out of the magazine */
+        watch_page(object, object);
+        for (unsigned tries = 0; tries < 1000; tries++)
+            if ((next = gc_alloc(sizes[i], GC_ALLOC_FLAG_TYPED)) == object)
+                break;
+        assert_ptr_equal(next, object);
+        assert_int_equal(watch.times, 1);
+        assert_int_equal(watch.bytes, 0);
+        assert_true(watch.critical);
+        assert_null(next->type);
+    }
+    memset(roots, 0, sizeof roots);
+    gc_set_auto_collect(was);
+}
+
+/* Behind it is a run that is not clear. */
+static struct object *make_with_room(void)
+{
+    char *room = gc_alloc(1 << 20, GC_ALLOC_FLAG_LEAF);
+    memset(room, 0x5a, 1 << 20);
+    gc_free(room);
+    struct object *object = gc_alloc(40000, GC_ALLOC_FLAG_TYPED);
+    object->type = &ending;
+    return object;
+}
+
+static void what_an_object_grows_by_is_clear_before_it_belongs_to_it(void **unused)
+{
+    size_t before = 40960, after = 300 * 1024;
+    struct object *object = NULL;
+    bool was = gc_set_auto_collect(false);
+    for (int tries = 0; !object && tries < 20; tries++) {
+        roots[tries] = make_with_room();
+        watch_page((char *)roots[tries] + before, roots[tries]);
+        object = gc_realloc(roots[tries], after, false);
+        if (!object)
+            unwatch();
+    }
+    assert_non_null(object);
+    assert_int_equal(watch.times, 1);
+    assert_int_equal(watch.bytes, before);
+    assert_true(watch.critical);
+    assert_int_equal(gc_nbytes(object), after);
+    assert_true(all_zero((char *)object + before, after - before));
+    memset(roots, 0, sizeof roots);
+    gc_set_auto_collect(was);
+}
+
+/* Its last words, wherever they are; reported ones at its beginning; and nothing else. */
+static void *hang_on(void *arg)
+{
+    struct object *object = roots[0];
+    void **end = (void **)((char *)object + gc_nbytes(object));
+    uintptr_t *hidden = arg;
+    for (unsigned i = 0; i < 3; i++)
+        MUST((hidden[i] = hide(gc_alloc(40, 0))));
+    object->hidden = hidden[0];
+    end[-1] = reveal(hidden[1]);
+    end[-9] = reveal(hidden[2]);
+    return NULL;
+}
+
+static void what_was_resized_where_it_is_is_marked_whole(void **unused)
+{
+    static const size_t sizes[] = {300000, 41000, 90000, 81000, 900000, 40000};
+    uintptr_t hidden[3];
+    unsigned resized = 0;
+    roots[0] = make_with_room();
+    for (unsigned i = 0; i < 6; i++) {
+        if (!gc_realloc(roots[0], sizes[i], false))
+            continue;
+        resized++;
+        apart(hang_on, hidden);
+        for (unsigned round = 0; round < 2; round++) {
+            gc_collect();
+            assert_int_equal(gc_nbytes(reveal(hidden[0])), 48);
+            assert_int_equal(gc_nbytes(reveal(hidden[1])), 48);
+            assert_int_equal(gc_nbytes(reveal(hidden[2])), 0);
+        }
+    }
+    assert_true(resized >= 3);
+    memset(roots, 0, sizeof roots);
+}
+
 /* ---- Several markers ---- */
 
 enum { NODES = 300000, EDGES = 3 };
@@ -393,6 +529,9 @@ int main(void)
         cmocka_unit_test(finalisers_find_what_was_reported),
         cmocka_unit_test(resized_objects_keep_their_type),
         cmocka_unit_test(a_typed_leaf_is_typed),
+        cmocka_unit_test(an_old_type_goes_before_the_object_is_live),
+        cmocka_unit_test(what_an_object_grows_by_is_clear_before_it_belongs_to_it),
+        cmocka_unit_test(what_was_resized_where_it_is_is_marked_whole),
         cmocka_unit_test(several_markers_mark_what_one_marks),
         cmocka_unit_test(threads_may_make_and_free_them_meanwhile),
     };
