@@ -10,12 +10,21 @@
  *
  * So a map, its buckets and entries need no care: who drops the map drops all. Of a dead
  * key's or value's entry the link leads nowhere, which the collector sees to. It is found
- * when its bucket is walked, or by a purge: one in as many changes as there are buckets.
+ * when its bucket is walked; and each change purges one bucket, in turn.
  *
  * There are as many buckets as entries at most, and not eight times as many. What changes
- * the number of buckets allocates them with no lock held, and looks again.
+ * the number of buckets allocates them with no lock held, and looks again. Entries then move
+ * by and by, some buckets with each change:
  *
- * Lock: SH_RANK_WEAK, over all maps.
+ *      old      [ empty | empty | to be moved | to be moved ]     an entry is where its key's
+ *                                 moved = 2                       old bucket says: there, or,
+ *      buckets  [ | | | | | | | ]                                 if that was moved, here
+ *
+ * So no change takes time for all entries. Where there is no memory for more buckets, the
+ * lists become longer, and it is not asked for with each change.
+ *
+ * Lock: SH_RANK_WEAK, over all maps; what is to be done to all entries gives it up in between,
+ * but for listing them.
  */
 #include <splitheap/weakref.h>
 
@@ -27,6 +36,10 @@
 #include "threads/thread.h"
 
 #define BUCKETS_MIN ((size_t)8)
+#define MOVED_TO_MORE 4   /* buckets with each change, so that all are moved before */
+#define MOVED_TO_FEWER 32 /* there ought to be more, or fewer */
+#define LOOKED_AT_ONCE ((size_t)1024) /* with the lock held: some 50 us */
+#define FETCHED_AHEAD 8               /* buckets whose first entries are on their way */
 
 struct entry {
     union {
@@ -41,9 +54,12 @@ struct entry {
 
 struct gc_weak_map {
     struct entry **buckets;
-    size_t bucket_count; /* a power of two, or 0 */
-    size_t count;        /* entries in the buckets */
-    size_t changes;      /* since the last purge */
+    size_t bucket_count;     /* a power of two, or 0 */
+    struct entry **old;      /* the buckets before; NULL: all were moved */
+    size_t old_count, moved; /* of them so many, the first ones */
+    size_t next;             /* to be purged */
+    size_t count;            /* entries in all buckets */
+    size_t patience;         /* changes until more buckets are asked for again */
     unsigned weak;
 };
 
@@ -95,11 +111,15 @@ static void take_out(struct gc_weak_map *map, struct entry **at)
         sh_weak_link_cut(entry->leads);
 }
 
+/* Where the key's entry is, or belongs. */
 static struct entry **bucket_of(const struct gc_weak_map *map, const void *key)
 {
     uint64_t hash = ((uint64_t)(uintptr_t)key >> 4 ^ (uint64_t)(uintptr_t)key << 40) *
                     0x9e3779b97f4a7c15u;
-    return &map->buckets[(size_t)(hash >> 32) & (map->bucket_count - 1)];
+    size_t at = (size_t)(hash >> 32), old = at & (map->old_count - 1);
+    if (map->old && old >= map->moved)
+        return &map->old[old];
+    return &map->buckets[at & (map->bucket_count - 1)];
 }
 
 /* Where the entry of the key hangs, or NULL; those that are gone on the way go. */
@@ -120,6 +140,12 @@ static struct entry **find(struct gc_weak_map *map, const void *wanted)
 
 /* ---- Buckets, under the lock ---- */
 
+static void fetch(struct entry **buckets, size_t at, size_t count)
+{
+    if (at < count)
+        __builtin_prefetch(buckets[at]);
+}
+
 static void purge_bucket(struct gc_weak_map *map, struct entry **at)
 {
     void *key, *value;
@@ -130,60 +156,113 @@ static void purge_bucket(struct gc_weak_map *map, struct entry **at)
             take_out(map, at);
 }
 
-static void purge(struct gc_weak_map *map)
+static void add(struct gc_weak_map *map, struct entry *entry, const void *key)
 {
-    for (size_t i = 0; i < map->bucket_count; i++)
-        purge_bucket(map, &map->buckets[i]);
-    map->changes = 0;
+    struct entry **bucket = bucket_of(map, key);
+    entry->next = *bucket;
+    *bucket = entry;
+}
+
+static void move_bucket(struct gc_weak_map *map)
+{
+    struct entry **from = &map->old[map->moved++];
+    void *key, *value;
+    purge_bucket(map, from);
+    for (struct entry *entry = *from, *next; entry; entry = next) {
+        next = entry->next;
+        read_entry(entry, map->weak, &key, &value);
+        add(map, entry, key);
+    }
+    *from = NULL;
+}
+
+/* Of so many buckets. Returns those that are of no more use, or NULL. */
+static struct entry **move_some(struct gc_weak_map *map, size_t buckets)
+{
+    struct entry **old = map->old;
+    for (; buckets && map->moved < map->old_count; buckets--) {
+        fetch(old, map->moved + FETCHED_AHEAD, map->old_count);
+        move_bucket(map);
+    }
+    if (map->moved < map->old_count)
+        return NULL;
+    map->old = NULL;
+    map->old_count = map->moved = 0;
+    return old;
+}
+
+/* With each change: a little of what is to be done to all. As move_some. */
+static struct entry **tidy(struct gc_weak_map *map)
+{
+    if (map->old)
+        return move_some(
+            map, map->old_count < map->bucket_count ? MOVED_TO_MORE : MOVED_TO_FEWER);
+    if (map->bucket_count)
+        purge_bucket(map, &map->buckets[map->next++ & (map->bucket_count - 1)]);
+    return NULL;
 }
 
 /* How many buckets there should be for one entry more; 0: as many as there are. */
 static size_t better_count(struct gc_weak_map *map)
 {
-    if (++map->changes > map->bucket_count || map->count >= map->bucket_count)
-        purge(map);
     size_t count = sh_max(map->bucket_count, BUCKETS_MIN);
+    if (map->old)
+        return 0;
     while (map->count >= count / 4 * 3)
         count *= 2;
     while (count > BUCKETS_MIN && map->count < count / 8)
         count /= 2;
-    return count == map->bucket_count ? 0 : count;
+    if (count == map->bucket_count)
+        return 0;
+    if (!map->patience)
+        return count;
+    map->patience--;
+    return 0;
 }
 
-/* `fresh` has so many, and is empty. */
-static void rehash(struct gc_weak_map *map, struct entry **fresh, size_t count)
+/* `fresh` has so many, and is empty. Returns what is of no use. */
+static struct entry **begin_to_move(
+    struct gc_weak_map *map, struct entry **fresh, size_t count)
 {
-    struct entry **old = map->buckets;
-    size_t old_count = map->bucket_count;
-    purge(map);
+    if (map->old || count == map->bucket_count || count <= map->count)
+        return fresh;
+    map->old = map->buckets;
+    map->old_count = map->bucket_count;
+    map->moved = 0;
     map->buckets = fresh;
     map->bucket_count = count;
-    for (size_t i = 0; i < old_count; i++)
-        for (struct entry *entry = old[i], *next; entry; entry = next) {
-            void *key, *value;
-            next = entry->next;
-            read_entry(entry, map->weak, &key, &value);
-            struct entry **bucket = bucket_of(map, key);
-            entry->next = *bucket;
-            *bucket = entry;
-        }
+    return NULL;
 }
 
 /* Not under the lock. Without memory the buckets stay as they are. */
 static void tend(struct gc_weak_map *map, size_t count)
 {
     struct entry **fresh = count ? sh_weak_new(count * sizeof *fresh) : NULL;
-    if (!fresh)
+    if (!count)
         return;
     enter();
-    struct entry **spare = fresh;
-    if (count > map->count) {
-        spare = map->buckets;
-        rehash(map, fresh, count);
-    }
+    struct entry **spare = fresh ? begin_to_move(map, fresh, count) : NULL;
+    if (!fresh && map->bucket_count)
+        map->patience = sh_max(map->count / 4, BUCKETS_MIN);
     leave();
     if (spare)
         gc_free(spare);
+}
+
+/* Goes on to look at all buckets, from `at` on; true: there are more. As move_some. */
+static bool look_at_some(struct gc_weak_map *map, size_t *at, struct entry ***spare)
+{
+    *spare = NULL;
+    if (map->old) {
+        *spare = move_some(map, LOOKED_AT_ONCE);
+        return true;
+    }
+    size_t end = sh_min(*at + LOOKED_AT_ONCE, map->bucket_count);
+    for (; *at < end; ++*at) {
+        fetch(map->buckets, *at + FETCHED_AHEAD, map->bucket_count);
+        purge_bucket(map, &map->buckets[*at]);
+    }
+    return *at < map->bucket_count;
 }
 
 /* ---- Changing ---- */
@@ -229,9 +308,7 @@ static int put(struct gc_weak_map *map, void *key, void *value, struct entry *fr
     } else if (at) {
         (*at)->held.value = sh_hide(value);
     } else {
-        struct entry **bucket = bucket_of(map, key);
-        fresh->next = *bucket;
-        *bucket = fresh;
+        add(map, fresh, key);
         map->count++;
     }
     return 0;
@@ -263,8 +340,11 @@ SH_PUBLIC int gc_weak_map_set(struct gc_weak_map *map, void *key, void *value)
     int saved = errno, error = 0;
     enter();
     bool done = replace_held(map, key, value);
+    struct entry **spare = done ? NULL : tidy(map);
     size_t count = done ? 0 : better_count(map);
     leave();
+    if (spare)
+        gc_free(spare);
     struct entry *fresh = done ? NULL : new_entry(map->weak, key, value);
     if (!done) {
         tend(map, count);
@@ -286,8 +366,11 @@ SH_PUBLIC bool gc_weak_map_remove(struct gc_weak_map *map, const void *key)
     struct entry **at = find(map, key);
     if (at)
         take_out(map, at);
+    struct entry **spare = at ? tidy(map) : NULL;
     size_t count = at ? better_count(map) : 0;
     leave();
+    if (spare)
+        gc_free(spare);
     tend(map, count);
     errno = saved;
     return at;
@@ -310,19 +393,36 @@ SH_PUBLIC bool gc_weak_map_get(struct gc_weak_map *map, const void *key, void **
 
 SH_PUBLIC size_t gc_weak_map_count(struct gc_weak_map *map)
 {
-    enter();
-    purge(map);
-    size_t count = map->count;
-    leave();
+    size_t at = 0, count;
+    bool more = true;
+    while (more) {
+        struct entry **spare;
+        enter();
+        more = look_at_some(map, &at, &spare);
+        count = map->count;
+        leave();
+        if (spare)
+            gc_free(spare);
+    }
     return count;
+}
+
+static void list_buckets(
+    struct gc_weak_map_iter *iter, struct entry **buckets, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        fetch(buckets, i + FETCHED_AHEAD, count);
+        for (struct entry *entry = buckets[i]; entry; entry = entry->next)
+            iter->entries[iter->count++] = entry;
+    }
 }
 
 static void list_entries(struct gc_weak_map_iter *iter, struct gc_weak_map *map)
 {
     iter->weak = map->weak;
-    for (size_t i = 0; i < map->bucket_count; i++)
-        for (struct entry *entry = map->buckets[i]; entry; entry = entry->next)
-            iter->entries[iter->count++] = entry;
+    list_buckets(iter, map->buckets, map->bucket_count);
+    if (map->old)
+        list_buckets(iter, map->old, map->old_count);
 }
 
 SH_PUBLIC struct gc_weak_map_iter *gc_weak_map_iterate(struct gc_weak_map *map)

@@ -10,6 +10,8 @@
 
 #include <splitheap/weakref.h>
 
+#include "heaps/limit.h"
+#include "heaps/sweep.h"
 #include "heaps/weak_table.h"
 #include "tests/heap.h"
 
@@ -262,6 +264,77 @@ static void it_grows_and_shrinks(void **unused)
     assert_in_range(used_bytes(), 0, small + 200000);
 }
 
+/* There is room for entries, in cells between others, but not for more buckets: that is not
+ * found out, by collections, at each new key. */
+static void without_memory_for_buckets_it_goes_on(void **unused)
+{
+    enum { KEYS = 4 * BATCH };
+    struct batch {
+        void *keys[KEYS], *others[2 * KEYS];
+    } *batch = gc_alloc(sizeof *batch, 0);
+    map = gc_weak_map_new(GC_WEAK_KEYS);
+    for (size_t i = 0; i < KEYS; i++)
+        batch->keys[i] = gc_alloc(16, 0);
+    for (size_t i = 0; i < 2 * KEYS; i++)
+        batch->others[i] = gc_alloc(64, 0);
+    MUST(gc_weak_map_set(map, batch->keys[0], NULL) == 0);
+    for (size_t i = 0; i < 2 * KEYS; i += 2)
+        gc_free(batch->others[i]);
+    clear_stack();
+    gc_collect();
+    sh_heap_trim();
+    uint32_t before = sh_load_relaxed(&sh_epoch);
+    gc_set_max_heap(sh_limit_used() * SH_PAGE_SIZE);
+    for (size_t i = 1; i < KEYS; i++) {
+        MUST(gc_weak_map_set(map, batch->keys[i], word(i)) == 0);
+        MUST(sh_load_relaxed(&sh_epoch) - before < 200);
+    }
+    assert_in_range(sh_load_relaxed(&sh_epoch) - before, 1, 200); /* there was none */
+    gc_set_max_heap(0);
+    for (size_t i = 0; i < KEYS; i++) {
+        void *value;
+        MUST(gc_weak_map_get(map, batch->keys[i], &value) && value == word(i));
+        MUST(gc_weak_map_set(map, batch->keys[i], NULL) == 0);
+    }
+    assert_int_equal(gc_weak_map_count(map), KEYS);
+}
+
+/* Entries move to other buckets by and by: what is looked for, changed, dies or is gone over
+ * meanwhile is where it is. */
+static void what_moves_is_found(void **unused)
+{
+    static bool there[20 * BATCH];
+    enum { KEYS = 20 * BATCH };
+    struct batch {
+        void *keys[KEYS];
+    } *batch = gc_alloc(sizeof *batch, 0);
+    map = gc_weak_map_new(GC_WEAK_KEYS);
+    struct random random = {.state = 5};
+    for (size_t i = 0; i < KEYS; i++)
+        batch->keys[i] = gc_alloc(16, 0);
+    for (unsigned round = 0; round < 3; round++) {
+        size_t count = 0;
+        for (size_t i = 0; i < KEYS; i++) {
+            if (round % 2 == 0)
+                MUST(gc_weak_map_set(map, batch->keys[i], word(i)) == 0);
+            else
+                gc_weak_map_remove(map, batch->keys[i]);
+            there[i] = round % 2 == 0;
+            size_t j = random_below(&random, KEYS);
+            MUST(gc_weak_map_get(map, batch->keys[j], NULL) == there[j]);
+            if (i % 999 == 0) {
+                struct gc_weak_map_iter *iter = gc_weak_map_iterate(map);
+                for (count = 0; gc_weak_map_next(iter, NULL, NULL);)
+                    count++;
+                MUST(count == (round % 2 ? KEYS - 1 - i : i + 1));
+                gc_free(iter);
+            }
+        }
+        memset(there, round % 2 == 0, sizeof there);
+    }
+    assert_int_equal(gc_weak_map_count(map), KEYS);
+}
+
 /* ---- Going over it ---- */
 
 static size_t go_over(struct gc_weak_map_iter *iter, unsigned char *times)
@@ -404,6 +477,8 @@ int main(void)
         TEST(what_is_wrong_is_refused),
         TEST(it_does_as_a_model_does),
         TEST(it_grows_and_shrinks),
+        TEST(without_memory_for_buckets_it_goes_on),
+        TEST(what_moves_is_found),
         TEST(each_entry_comes_once),
         TEST(it_may_change_meanwhile),
         TEST(it_keeps_no_key),

@@ -8,7 +8,9 @@
  * and milliseconds of marking, and of the whole pause, the shortest of a few collections:
  * with the objects alone; with a reference to each; with half of the objects dead; with a
  * chain of ephemerons, whose every key only the ephemeron before it leads to. And with a
- * finaliser for each, all alive and all dead, nanoseconds for setting and running one.
+ * finaliser for each, all alive and all dead, nanoseconds for setting and running one. Of a
+ * weak map, how long setting an entry took, at most, and what looks at all of them, in the
+ * processor's time of the thread.
  */
 #include "bench/gc/collections.h"
 #include "bench/gc/memory.h"
@@ -16,6 +18,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include <splitheap/weakref.h>
 
@@ -142,6 +145,38 @@ static void measure_ephemerons(size_t count)
     __asm__ volatile("" ::"r"(first));
 }
 
+static double thread_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
+}
+
+static void measure_map(size_t count)
+{
+    void **keys = make_objects(count);
+    struct gc_weak_map *map = gc_weak_map_new(GC_WEAK_KEYS);
+    double longest = 0, start;
+
+    for (size_t i = 0; i < count; i++) {
+        start = thread_ms();
+        if (gc_weak_map_set(map, keys[i], NULL) != 0)
+            mem_none();
+        double took = thread_ms() - start;
+        longest = took > longest ? took : longest;
+    }
+    printf("  \"map_set_longest_ms\": %.2f,\n", longest);
+    start = thread_ms();
+    if (gc_weak_map_count(map) != count)
+        bench_fail("a weak map lost an entry");
+    printf("  \"map_count_ms\": %.1f,\n", thread_ms() - start);
+    start = thread_ms();
+    if (gc_weak_map_iterate(map) == NULL)
+        mem_none();
+    printf("  \"map_iterate_ms\": %.1f,\n", thread_ms() - start);
+}
+
 int main(int argc, char **argv)
 {
     size_t count = argc > 1 ? strtoul(argv[1], NULL, 10) : COUNT;
@@ -155,6 +190,7 @@ int main(int argc, char **argv)
     printf("{\n");
     measure_references(count);
     measure_ephemerons(count);
+    measure_map(count);
     measure_finalisers(count);
     gc_sweep_all();
     printf("  \"objects_each\": %zu\n}\n", count);

@@ -161,9 +161,9 @@ GC_PUBLIC void gc_ephemeron_free(struct gc_ephemeron *ephemeron);
 /**
  * A hash map from pointers to pointers that keeps keys, values, or neither alive. A
  * collected object: who drops it need not free it. Its functions take one lock, all maps
- * the same, for as long as they look; where it grows or shrinks, for all its entries. What
- * an entry took is free when it was come across, or after as many changes as it has
- * entries, or by gc_weak_map_count.
+ * the same, for as long as they look at an entry or some; gc_weak_map_iterate for all. What
+ * an entry took is free when it was come across, or after as many changes as there are
+ * buckets, eight for an entry at most, or by gc_weak_map_count.
  */
 struct gc_weak_map;
 
