@@ -756,6 +756,11 @@ void *sh_heap_resize(void *p, size_t n, bool allow_move, const char *call)
         errno = EINVAL;
         return NULL;
     }
+    if (SH_UNLIKELY(sh_weak_leads(cell))) {
+        sh_misuse_link(call, p);
+        errno = EINVAL;
+        return NULL;
+    }
     if (n > PTRDIFF_MAX) {
         errno = ENOMEM;
         return NULL;

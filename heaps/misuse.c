@@ -72,6 +72,14 @@ void sh_misuse_pinned(const char *call, const void *p)
         call, p);
 }
 
+void sh_misuse_link(const char *call, const void *p)
+{
+    sh_misused(
+        "%s(%p): a reference, finalize or ephemeron, which cannot be resized; free "
+        "it, and make another",
+        call, p);
+}
+
 void sh_misuse_size(const char *call, const void *p, size_t given, size_t usable)
 {
     sh_misused(

@@ -19,6 +19,9 @@ extern _Atomic uintptr_t sh_misuse_untold; /* the address, or 0 */
 /* The object at p holds an area of the heap. */
 SH_COLD void sh_misuse_pinned(const char *call, const void *p);
 
+/* The object at p is a link of heaps/weak_link.h that leads somewhere. */
+SH_COLD void sh_misuse_link(const char *call, const void *p);
+
 /* The size or alignment given to a sized free is not that of the cell. */
 SH_COLD void sh_misuse_size(
     const char *call, const void *p, size_t given, size_t usable);

@@ -351,6 +351,18 @@ static void forget_cell(struct sh_cell cell)
     forget_now();
 }
 
+bool sh_weak_leads(struct sh_cell cell)
+{
+    if (SH_LIKELY(!sh_table_test(cell, &cell.span->weak_bits)))
+        return false;
+    sh_critical_enter();
+    sh_lock_acquire(&sh_weak_lock);
+    bool leads = sh_weak_is_link(cell);
+    sh_lock_release(&sh_weak_lock);
+    sh_critical_leave();
+    return leads;
+}
+
 bool sh_weak_freed(struct sh_cell cell)
 {
     if (!sh_table_test(cell, &cell.span->weak_bits))

@@ -129,6 +129,9 @@ bool sh_weak_hook(struct sh_cell cell);
 bool sh_weak_tells(struct sh_cell cell);
 void sh_weak_unhook(struct sh_cell cell);
 
+/* Whether the cell is a link that leads somewhere, or is queued. Not in a critical section. */
+bool sh_weak_leads(struct sh_cell cell);
+
 /* The cell is about to be freed: what leads there is cleared. True: the program's hook is to
  * be told. Not in a critical section. */
 bool sh_weak_freed(struct sh_cell cell);

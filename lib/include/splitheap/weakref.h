@@ -21,8 +21,10 @@
  *
  * gc_free and free of an object clear what leads to it at once; the callbacks come with the
  * next collection. So does gc_realloc where it moves the object; where the object stays,
- * what leads to it stays. gc_sweep_all calls all back. Objects of malloc are never found
- * dead, but may be referred to until they are freed.
+ * what leads to it stays. References, finalizes and ephemerons cannot be resized themselves:
+ * where one leads somewhere yet, that is reported and ends the program. gc_sweep_all calls
+ * all back. Objects of malloc are never found dead, but may be referred to until they are
+ * freed.
  *
  * Thread safety: every function may be called from any thread at any time. Signal safety:
  * none may be called from a signal handler. None is a cancellation point. After a fork the
