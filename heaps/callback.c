@@ -480,10 +480,10 @@ static void run_job(const struct job *job, const struct sh_callback_run *run)
     sh_callback_let_go(job->outer);
 }
 
-static bool run_links(const struct sh_callback_run *run)
+bool sh_callback_run_links(const struct sh_callback_run *run, sh_weak_filter *wanted)
 {
     bool any = false;
-    while (sh_weak_run_one()) {
+    while (sh_weak_run_one(wanted)) {
         came_back(run);
         any = true;
     }
@@ -493,11 +493,11 @@ static bool run_links(const struct sh_callback_run *run)
 bool sh_callback_tell(const struct sh_callback_run *run)
 {
     struct job job;
-    bool any = run_links(run);
+    bool any = sh_callback_run_links(run, NULL);
     while (next_job(&told, take_weak, &job)) {
         any |= job.object != NULL;
         run_job(&job, run);
-        any |= run_links(run);
+        any |= sh_callback_run_links(run, NULL);
     }
     return any;
 }

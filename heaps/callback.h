@@ -26,6 +26,7 @@
 
 #include "heaps/finaliser.h"
 #include "heaps/heap.h"
+#include "heaps/weak_link.h"
 #include "lib/lock.h"
 
 extern struct sh_lock sh_callback_lock;
@@ -86,7 +87,11 @@ void sh_callback_none_running(void);
 void *sh_callback_hold(const void *object, const void *context);
 void sh_callback_let_go(void *outer);
 
-/* Tells of all that are to be told of; true: there was one. */
+/* Calls back for the links that wait and are wanted, until no link waits; NULL: for all.
+ * True: there was one. */
+bool sh_callback_run_links(const struct sh_callback_run *run, sh_weak_filter *wanted);
+
+/* Tells of all that are to be told of, links included; true: there was one. */
 bool sh_callback_tell(const struct sh_callback_run *run);
 
 /* Runs a finaliser that waits; false: there is none. */

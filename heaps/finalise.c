@@ -10,6 +10,7 @@
 #include "heaps/collect.h"
 #include "heaps/finaliser_thread.h"
 #include "heaps/heap.h"
+#include "heaps/weak_link.h"
 #include "lib/compiler.h"
 #include "lib/options.h"
 #include "lib/os.h"
@@ -236,6 +237,7 @@ void sh_finalise_fork_child(void)
 
 __attribute__((destructor)) static void at_exit(void)
 {
+    sh_finalize_at_exit();
     if (sh_options.finalise_at_exit)
         sh_collect_finalise_all();
 }

@@ -10,7 +10,6 @@
 #include <string.h>
 
 #include "heaps/callback.h"
-#include "heaps/finalise.h"
 #include "heaps/run.h"
 #include "heaps/weak_link.h"
 #include "threads/thread.h"
@@ -147,6 +146,12 @@ static struct gc_finalize *merge(struct gc_finalize *one, struct gc_finalize *ot
     return sh_reveal(first);
 }
 
+static bool is_for_exit(const struct sh_weak_link *link)
+{
+    return sh_weak_kind_of(link) == SH_WEAK_FINALIZE &&
+           sh_load_relaxed(&((const struct gc_finalize *)link)->at_exit);
+}
+
 /* By merging: runs[i] is empty or has 2^i. */
 struct runs {
     struct gc_finalize *runs[64];
@@ -156,8 +161,7 @@ static void add_if_at_exit(struct sh_weak_link *link, void *context)
 {
     struct runs *all = context;
     struct gc_finalize *finalize = (struct gc_finalize *)link;
-    if (sh_weak_kind_of(link) != SH_WEAK_FINALIZE || sh_weak_is_queued(link) ||
-        !sh_load_relaxed(&finalize->at_exit))
+    if (!is_for_exit(link))
         return;
     unsigned i = 0;
     finalize->older = 0;
@@ -176,21 +180,29 @@ static struct gc_finalize *sorted(void)
     return finalizes;
 }
 
-/* By the queue, which holds them while others run. Where a callback called exit, it does
- * not come back. */
-__attribute__((destructor)) static void at_exit(void)
+static void queue_for_exit(void)
 {
-    if (!sh_load_relaxed(&any_at_exit))
-        return;
     sh_critical_enter();
     sh_lock_acquire(&sh_heap_lock);
     sh_lock_acquire(&sh_weak_lock);
     struct gc_finalize *finalize = sorted();
     for (; finalize; finalize = sh_reveal(finalize->older))
-        sh_weak_link_end(&finalize->link);
+        sh_weak_link_queue(&finalize->link);
     sh_lock_release(&sh_weak_lock);
     sh_lock_release(&sh_heap_lock);
     sh_critical_leave();
+}
+
+/* By the queue, which holds them while others run; what else waits there is dropped. Where
+ * a callback called exit, it does not come back. */
+void sh_finalize_at_exit(void)
+{
+    struct sh_callback_run run;
+    if (sh_load_relaxed(&any_at_exit))
+        queue_for_exit();
     sh_callback_none_running();
-    sh_finalise_collected();
+    if (sh_callback_begin(&run)) {
+        sh_callback_run_links(&run, is_for_exit);
+        sh_callback_end(&run);
+    }
 }

@@ -261,11 +261,13 @@ static void tell_or_forget(struct sh_weak_link *link, bool run)
         forget_link(link);
 }
 
-void sh_weak_link_end(struct sh_weak_link *link)
+void sh_weak_link_queue(struct sh_weak_link *link)
 {
-    unchain_from(link, target_of(link));
-    tell_or_forget(link, sh_weak_calls(link));
-    forget_now();
+    if (sh_weak_is_queued(link))
+        dequeue(link);
+    else
+        unchain_from(link, target_of(link));
+    enqueue(link);
 }
 
 /* ---- The program's hook ---- */
@@ -557,27 +559,38 @@ void sh_weak_add_queued(void)
 
 /* ---- After one ---- */
 
-static struct sh_weak_link *next_queued(void **outer)
+/* Off the queue, with what is before it. */
+static struct sh_weak_link *take_queued(sh_weak_filter *wanted)
+{
+    struct sh_weak_link *link;
+    bool found = false;
+    while (!found && (link = sh_reveal(queue_first))) {
+        found = !wanted || wanted(link);
+        dequeue(link);
+        forget_link(link);
+    }
+    forget_now();
+    return link;
+}
+
+static struct sh_weak_link *next_queued(sh_weak_filter *wanted, void **outer)
 {
     sh_critical_enter();
     sh_lock_acquire(&sh_weak_lock);
-    struct sh_weak_link *link = sh_reveal(queue_first);
-    if (link) {
-        dequeue(link);
-        forget_link(link);
-        forget_now();
+    struct sh_weak_link *link = take_queued(wanted);
+    if (link)
         *outer = sh_callback_hold(link, NULL);
-    }
     sh_lock_release(&sh_weak_lock);
     __asm__ volatile("" : "+r"(link)::"memory"); /* here it is a root */
     sh_critical_leave();
     return link;
 }
 
-bool sh_weak_run_one(void)
+bool sh_weak_run_one(sh_weak_filter *wanted)
 {
     void *outer = NULL;
-    struct sh_weak_link *link = sh_load_relaxed(&waiting) ? next_queued(&outer) : NULL;
+    struct sh_weak_link *link =
+        sh_load_relaxed(&waiting) ? next_queued(wanted, &outer) : NULL;
     if (!link)
         return false;
     if (sh_weak_kind_of(link) == SH_WEAK_FINALIZE)

@@ -118,8 +118,9 @@ bool sh_weak_link_cut(struct sh_weak_link *link);
 /* The same as sh_weak_link_begin under the lock, in a critical section; 0, EINVAL, ENOMEM. */
 int sh_weak_link_attach(struct sh_weak_link *link, void *target);
 
-/* It leads nowhere any more, and its callback waits if it has one; under the lock. */
-void sh_weak_link_end(struct sh_weak_link *link);
+/* It leads nowhere any more, and its callback waits, behind all others, also if it waited
+ * already; under the lock. */
+void sh_weak_link_queue(struct sh_weak_link *link);
 
 /* gc_weakref_mark of the live cell, in a critical section; false: no memory. */
 bool sh_weak_hook(struct sh_cell cell);
@@ -161,12 +162,16 @@ void sh_weak_add_queued(void);
 
 /* ---- After one ---- */
 
-/* Takes the first link off the queue and calls its callback; false: there is none. Not in a
- * critical section. */
-bool sh_weak_run_one(void);
+/* Takes the first link that is wanted off the queue, and what is before it; calls its
+ * callback. NULL: all are wanted. False: there is none. Not in a critical section. */
+typedef bool sh_weak_filter(const struct sh_weak_link *link);
+bool sh_weak_run_one(sh_weak_filter *wanted);
 
 /* Calls a link's callback, by its kind: heaps/weakref.c, heaps/finalize.c. */
 void sh_weakref_call(struct sh_weak_link *link);
 void sh_finalize_call(struct sh_weak_link *link);
+
+/* The process ends: calls the finalizes that asked for that; no other callback that waits. */
+void sh_finalize_at_exit(void);
 
 #endif /* SH_HEAPS_WEAK_LINK_H */

@@ -301,6 +301,50 @@ static void exit_with_finalizes(void)
     exit(0);
 }
 
+static void write_and_collect(unsigned count, void *const args[])
+{
+    write_letter(count, args);
+    gc_collect();
+}
+
+static void write_of_ref(struct gc_weakref *ref, void *letter)
+{
+    write_letter(1, &letter);
+}
+
+static void write_of_object(void *object, void *letter)
+{
+    write_letter(1, &letter);
+}
+
+static void *drop_one_with_a_finaliser(void *unused)
+{
+    MUST(gc_set_finaliser(unseen(0), write_of_object, word('f')) == 0);
+    return NULL;
+}
+
+static struct gc_weakref *volatile refs[6];
+
+/* Their objects were freed; what calls back for that waits for a collection. */
+static void exit_while_callbacks_wait(void)
+{
+    void *object, *dead = gc_alloc(64, 0);
+    gc_set_finaliser_mode(GC_FINALISE_ON_DEMAND);
+    apart(drop_one_with_a_finaliser, NULL);
+    gc_collect();
+    gc_set_finaliser_mode(GC_FINALISE_AT_ONCE);
+    for (unsigned i = 0; i < 6; i++) {
+        object = i % 2 ? gc_alloc(64, 0) : dead;
+        refs[i] = gc_weakref_new(object, write_of_ref, word('r'));
+        gc_finalize_set_at_exit(
+            gc_finalize_new(object, write_and_collect, 1, word('a' + i)), i < 4);
+        if (i % 2)
+            gc_free(object);
+    }
+    gc_free(dead);
+    exit(0);
+}
+
 static void write_and_exit(unsigned count, void *const args[])
 {
     write_letter(count, args);
@@ -353,6 +397,11 @@ static void at_exit_they_are_called(void **unused)
     assert_writes(exit_with_finalizes, "zyxwvutsrqponmlkjihgfba");
 }
 
+static void at_exit_no_other_callback_is_called(void **unused)
+{
+    assert_writes(exit_while_callbacks_wait, "dcba");
+}
+
 static void also_where_a_callback_calls_exit(void **unused)
 {
     assert_writes(exit_in_a_callback, "xa");
@@ -374,6 +423,7 @@ int main(void)
         TEST(what_is_wrong_is_refused),
         TEST(one_of_many_calls),
         TEST(at_exit_they_are_called),
+        TEST(at_exit_no_other_callback_is_called),
         TEST(also_where_a_callback_calls_exit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

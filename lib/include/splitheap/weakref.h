@@ -16,8 +16,9 @@
  * The callbacks come when the threads go on, in the thread that collected, before
  * these, with no lock held; they may use all of this header and of gc.h. Those of one
  * object: finalizes first, then short references, then long ones; of each the newest first
- * (as in the seed). Between objects that are found dead together there is no order. A
- * callback that is queued comes even if its reference is dropped meanwhile.
+ * (as in the seed). Between objects that are found dead together there is no order, nor
+ * between callbacks in threads that collect at the same time. A callback that is queued comes
+ * even if its reference is dropped meanwhile.
  *
  * gc_free and free of an object clear what leads to it at once; the callbacks come with the
  * next collection. So does gc_realloc where it moves the object; where the object stays,
@@ -134,7 +135,8 @@ GC_PUBLIC bool gc_finalize_call(struct gc_finalize *finalize);
 /**
  * Whether the callback is called when the process ends by exit, if it is alive then; off at
  * first. They come newest first, in the thread that calls exit, after the handlers of
- * atexit. Returns what was set before. (Seed: Python's finalize.atexit.)
+ * atexit; no other callback does. Returns what was set before. (Seed: Python's
+ * finalize.atexit.)
  */
 GC_PUBLIC bool gc_finalize_set_at_exit(struct gc_finalize *finalize, bool on);
 
