@@ -43,15 +43,31 @@ static void finalise(void *object)
 
 static const struct gc_type type = {finalise};
 
-static void make_objects()
+static void finalise_with(void *object, void *context)
 {
-    std::thread maker([] {
-        for (unsigned i = 0; i < objects; i++) {
-            auto *p = static_cast<typed *>(
-                gc_alloc(sizeof(typed), GC_ALLOC_FLAG_HAS_FINALISER));
-            p->type = &type;
-            p->number = i;
-        }
+    if (context != &left)
+        abort();
+    finalise(object);
+}
+
+/* How an object has its finaliser. */
+enum way { BY_TYPE, BY_SETTING };
+
+static void make_one(enum way way, unsigned number)
+{
+    auto *p = static_cast<typed *>(
+        gc_alloc(sizeof(typed), way == BY_TYPE ? GC_ALLOC_FLAG_HAS_FINALISER : 0));
+    p->type = way == BY_TYPE ? &type : nullptr;
+    p->number = number;
+    if (way == BY_SETTING && gc_set_finaliser(p, finalise_with, &left) != 0)
+        abort();
+}
+
+static void make_objects(enum way way)
+{
+    std::thread maker([way] {
+        for (unsigned i = 0; i < objects; i++)
+            make_one(way, i);
     });
     maker.join();
 }
@@ -70,12 +86,12 @@ static void collect_all(void (*collect)(void))
     gc_free(p);
 }
 
-static void begin(void (*what)(void))
+static void begin(void (*what)(void), enum way way = BY_TYPE)
 {
     deed = nullptr;
     gc_collect();
     finalised = left = 0;
-    make_objects();
+    make_objects(way);
     deed = what;
 }
 
@@ -108,18 +124,65 @@ static void allocate_and_catch()
 
 static void exceptions_pass_through(void **)
 {
-    begin(throw_it);
-    collect_all(collect_and_catch);
-    assert_true(left > 10);
+    for (auto way : {BY_TYPE, BY_SETTING}) {
+        begin(throw_it, way);
+        collect_all(collect_and_catch);
+        assert_true(left > 10);
+    }
 }
 
 static void exceptions_pass_through_allocation(void **)
 {
     size_t before = gc_set_threshold(100000);
-    begin(throw_it);
-    collect_all(allocate_and_catch);
-    assert_true(left > 10);
+    for (auto way : {BY_TYPE, BY_SETTING}) {
+        begin(throw_it, way);
+        collect_all(allocate_and_catch);
+        assert_true(left > 10);
+    }
     gc_set_threshold(before);
+}
+
+/* None is lost, and none comes twice. */
+static void exceptions_pass_through_gc_run_finalisers(void **)
+{
+    for (auto way : {BY_TYPE, BY_SETTING}) {
+        begin(throw_it, way);
+        gc_set_finaliser_mode(GC_FINALISE_ON_DEMAND);
+        gc_collect();
+        size_t ran = 1;
+        while (ran) {
+            try {
+                ran = gc_run_finalisers(SIZE_MAX);
+            } catch (const std::runtime_error &) {
+                left++;
+            }
+        }
+        gc_set_finaliser_mode(GC_FINALISE_AT_ONCE);
+        assert_in_range(finalised, objects - 4, objects);
+        assert_int_equal(left, finalised / 3);
+    }
+}
+
+/* Caught in a finaliser that had others run: that one goes on, and so do the rest. */
+static void throw_and_catch_inside()
+{
+    unsigned before = left;
+    try {
+        gc_collect();
+        throw_it();
+    } catch (const std::runtime_error &) {
+        left++;
+    }
+    if (left != before + (finalised % 3 == 0))
+        abort();
+}
+
+static void exceptions_stay_inside(void **)
+{
+    begin(throw_and_catch_inside, BY_SETTING);
+    gc_collect();
+    assert_in_range(finalised, objects - 4, objects);
+    assert_int_equal(left, finalised / 3);
 }
 
 /* ---- longjmp ---- */
@@ -142,9 +205,11 @@ static void collect_and_be_jumped_out_of()
 
 static void jumps_pass_through(void **)
 {
-    begin(jump);
-    collect_all(collect_and_be_jumped_out_of);
-    assert_true(left > 10);
+    for (auto way : {BY_TYPE, BY_SETTING}) {
+        begin(jump, way);
+        collect_all(collect_and_be_jumped_out_of);
+        assert_true(left > 10);
+    }
 }
 
 static void sweep_all_below(volatile char *above)
@@ -209,9 +274,9 @@ static void threads_of_the_cxx_library(void **)
     std::vector<std::thread> threads;
     for (unsigned n = 0; n < 4; n++)
         threads.emplace_back([n] {
-            std::vector<void *> own;
+            void *own[2000];
             for (unsigned i = 0; i < 2000; i++) {
-                own.push_back(gc_alloc(i % 300 + 1, 0));
+                own[i] = gc_alloc(i % 300 + 1, 0);
                 if (i % 500 == n)
                     gc_collect();
             }
@@ -228,7 +293,8 @@ int main()
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(exceptions_pass_through),
         cmocka_unit_test(exceptions_pass_through_allocation),
-        cmocka_unit_test(jumps_pass_through),
+        cmocka_unit_test(exceptions_pass_through_gc_run_finalisers),
+        cmocka_unit_test(exceptions_stay_inside), cmocka_unit_test(jumps_pass_through),
         cmocka_unit_test(callbacks_use_everything),
         cmocka_unit_test(threads_of_the_cxx_library),
         cmocka_unit_test(all_is_finalised_after_a_jump), /* it takes all objects away */
