@@ -100,6 +100,7 @@ static void clean(struct queue *queue)
 /* ---- Gathering ---- */
 
 static bool marked_from; /* the gathering of now found some */
+static size_t gathered;  /* bytes of their cells */
 
 /* Whether the program's hook is to be told of the object; a link needs none. */
 static bool is_hooked(struct sh_cell cell)
@@ -129,6 +130,7 @@ static void gather_cell(struct sh_cell cell)
     if (!final && !hooked)
         return;
     marked_from = true;
+    gathered += cell.span->cell_size;
     if (sh_table_set(cell, &cell.span->waiting_bits) &&
         !queue_cell(cell, hooked, final))
         sh_callback_withdraw(cell);
@@ -192,6 +194,11 @@ static void gather_dead(void)
         sh_ephemeron_trace();
 }
 
+size_t sh_callback_gathered(void)
+{
+    return gathered;
+}
+
 void sh_callback_gather(void)
 {
     if (!sh_load_relaxed(&sh_span_tables))
@@ -211,6 +218,7 @@ static void mark_held(void)
 
 void sh_callback_add_roots(void)
 {
+    gathered = 0;
     mark_held();
     sh_weak_add_queued();
     sh_finaliser_add_roots();

@@ -40,6 +40,10 @@ void sh_callback_add_roots(void);
 /* Marking is done: queues what died and marks from it. */
 void sh_callback_gather(void);
 
+/* The bytes of what that queued: once it was told of, the next collection finds most of it
+ * dead. */
+size_t sh_callback_gathered(void);
+
 /* Nothing has a finaliser any more. */
 void sh_callback_drop_all(void);
 

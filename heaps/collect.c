@@ -166,7 +166,7 @@ static void end_epoch(void)
     sh_event.marked_objects = all->objects;
     sh_event.marked_bytes = all->bytes;
     sh_event.markers = sh_mark_end();
-    sh_pace_collected(&sh_event, room_left(all));
+    sh_pace_collected(&sh_event, sh_callback_gathered(), room_left(all));
 }
 
 /* ---- The phases ---- */

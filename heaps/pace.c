@@ -133,7 +133,7 @@ static struct {
     size_t height;              /* how high the heap stood lately, or ought to have */
 } past;
 
-static void learn(const struct gc_collection *collection)
+static void learn(const struct gc_collection *collection, size_t lasting)
 {
     /* Not what was handed out because it once stood high: that is forgotten. */
     size_t height = past.survived + sh_min(collection->allocated_bytes, past.share);
@@ -143,7 +143,7 @@ static void learn(const struct gc_collection *collection)
     past.marking = smoothed(past.marking,
         collection->marked_bytes + collection->root_bytes, collection->mark_ns);
     past.ended = collection->began + collection->stop_ns + collection->mark_ns;
-    past.survived = collection->marked_bytes;
+    past.survived = lasting;
     /* What it is above what lives now goes with time. */
     size_t above = past.height - sh_min(past.height, past.survived);
     above = (size_t)((double)above * LATELY_NS / (LATELY_NS + (double)since));
@@ -160,18 +160,17 @@ static double allocation_to_marking(void)
 }
 
 /* Of a heap so large that the square root is little beside it, a third. */
-static size_t balanced(const struct gc_collection *collection)
+static size_t balanced(size_t cost)
 {
-    size_t cost = collection->marked_bytes + collection->root_bytes;
     double scale = (double)BALANCE_BYTES * allocation_to_marking();
     return sh_max(square_root(cost) * square_root((size_t)scale), cost / 3);
 }
 
 /* The heap may go up to where it stood lately, which costs no memory that was not had;
  * but by no more than twice its share. */
-static size_t lately(const struct gc_collection *collection, size_t share)
+static size_t lately(size_t share)
 {
-    size_t above = past.height - sh_min(past.height, collection->marked_bytes);
+    size_t above = past.height - sh_min(past.height, past.survived);
     return sh_min(above, 2 * share);
 }
 
@@ -191,19 +190,22 @@ static size_t floor_of(const struct gc_collection *collection)
 
 static size_t budget(const struct gc_collection *collection, size_t room)
 {
+    size_t cost = past.survived + collection->root_bytes; /* of the next */
     if (sh_options.pace != SH_PACE_BALANCE)
-        return percent_of(collection->marked_bytes + collection->root_bytes);
-    size_t share = percent_of(balanced(collection));
-    size_t bytes = sh_max(share, lately(collection, share));
+        return percent_of(cost);
+    size_t share = percent_of(balanced(cost));
+    size_t bytes = sh_max(share, lately(share));
     past.share = share;
     if (room != SIZE_MAX)
         bytes = sh_max(bytes, percent_of(worth_the_pause(collection)));
     return bytes;
 }
 
-void sh_pace_collected(const struct gc_collection *collection, size_t room)
+void sh_pace_collected(
+    const struct gc_collection *collection, size_t dying, size_t room)
 {
-    learn(collection);
+    learn(
+        collection, collection->marked_bytes - sh_min(dying, collection->marked_bytes));
     size_t bytes = sh_max(budget(collection, room), floor_of(collection));
     learn_to_spare(collection, room);
     sh_store_relaxed(&taken, (size_t)0);

@@ -5,8 +5,8 @@
  * A collection is due when the bytes of collected kinds handed out since the last one
  * exceed a budget, which that one set:
  *
- *   proportional   pace_percent of what the next will have to mark: what survived, and
- *                  the roots
+ *   proportional   pace_percent of what the next will have to mark: what survived, but
+ *                  for the dead that have only to be told of, and the roots
  *   balance        the square root of what survived, times that of how much faster the
  *                  program allocates than the collector marks (Kirisame, Shenoy,
  *                  Panchekha: Optimal heap limits for reducing browser memory use, 2022).
@@ -50,9 +50,11 @@ size_t sh_pace_taken_bytes(void);
 /* Something of a collected kind was ever handed out. */
 bool sh_pace_anything(void);
 
-/* A collection ends, having marked what it says; `room`: about as much may be allocated
- * before the heap's limit is reached, or SIZE_MAX. The collector. */
-void sh_pace_collected(const struct gc_collection *collection, size_t room);
+/* A collection ends, having marked what it says, of which so much dies as soon as it was
+ * told of; `room`: about as much may be allocated before the heap's limit is reached, or
+ * SIZE_MAX. The collector. */
+void sh_pace_collected(
+    const struct gc_collection *collection, size_t dying, size_t room);
 
 /* The heap has a new limit, before which there is so much room. */
 void sh_pace_limited(size_t room);

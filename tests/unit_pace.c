@@ -20,7 +20,7 @@ static struct sh_cache cache;
 static void survived(size_t bytes, size_t room)
 {
     struct gc_collection collection = {.marked_bytes = bytes};
-    sh_pace_collected(&collection, room);
+    sh_pace_collected(&collection, 0, room);
 }
 
 /* What may be handed out before the next one. */
@@ -111,15 +111,24 @@ static void roots_are_marked_too(void **unused)
 {
     struct gc_collection collection = {
         .marked_bytes = 30 * MIB, .root_bytes = 20 * MIB, .threads = 7};
-    sh_pace_collected(&collection, SIZE_MAX);
+    sh_pace_collected(&collection, 0, SIZE_MAX);
     assert_int_equal(budget(), 50 * MIB);
+}
+
+static void the_dead_that_are_only_told_of_do_not_count(void **unused)
+{
+    struct gc_collection collection = {.marked_bytes = 100 * MIB};
+    sh_pace_collected(&collection, 70 * MIB, SIZE_MAX);
+    assert_int_equal(budget(), 30 * MIB);
+    sh_pace_collected(&collection, 200 * MIB, SIZE_MAX);
+    assert_int_equal(budget(), FLOOR);
 }
 
 /* They may keep something to themselves. */
 static void threads_raise_the_floor(void **unused)
 {
     struct gc_collection collection = {.threads = 100};
-    sh_pace_collected(&collection, SIZE_MAX);
+    sh_pace_collected(&collection, 0, SIZE_MAX);
     assert_int_equal(budget(), FLOOR + 100 * 16 * KIB);
 }
 
@@ -144,18 +153,18 @@ static void who_runs_into_the_limit_keeps_more_off_it(void **unused)
     struct gc_collection collection = {
         .marked_bytes = 320 * MIB, .cause = GC_CAUSE_MEMORY};
     sh_limit_set(640 * MIB);
-    sh_pace_collected(&collection, 300 * MIB);
+    sh_pace_collected(&collection, 0, 300 * MIB);
     assert_int_equal(budget(), 280 * MIB);
-    sh_pace_collected(&collection, 300 * MIB);
+    sh_pace_collected(&collection, 0, 300 * MIB);
     assert_int_equal(budget(), 260 * MIB);
     for (int i = 0; i < 10; i++)
-        sh_pace_collected(&collection, 300 * MIB);
+        sh_pace_collected(&collection, 0, 300 * MIB);
     assert_int_equal(budget(), 225 * MIB); /* a quarter of the room at most */
     collection.cause = GC_CAUSE_PACING;
     for (int i = 0; i < 100; i++)
-        sh_pace_collected(&collection, 300 * MIB);
+        sh_pace_collected(&collection, 0, 300 * MIB);
     assert_int_equal(budget(), 280 * MIB);
-    sh_pace_collected(&collection, SIZE_MAX);
+    sh_pace_collected(&collection, 0, SIZE_MAX);
     assert_int_equal(budget(), 320 * MIB);
 }
 
@@ -187,7 +196,7 @@ static void balanced(size_t live, size_t allocated, uint64_t mark_ns, uint64_t n
         .began = now += ns,
         .mark_ns = mark_ns};
     now += mark_ns;
-    sh_pace_collected(&collection, SIZE_MAX);
+    sh_pace_collected(&collection, 0, SIZE_MAX);
 }
 
 #define FOREVER (SECOND << 20) /* what the heap held is forgotten */
@@ -246,7 +255,7 @@ static void limited(size_t live, size_t allocated, uint64_t ns, size_t room)
         .began = now += ns,
         .mark_ns = SECOND / 100};
     now += SECOND / 100;
-    sh_pace_collected(&collection, room);
+    sh_pace_collected(&collection, 0, room);
 }
 
 static void what_the_heap_held_lately_may_be_used(void **unused)
@@ -384,6 +393,7 @@ int main(void)
         PACE_TEST(the_first_is_due_at_the_floor),
         PACE_TEST(the_share_is_an_option),
         PACE_TEST(roots_are_marked_too),
+        PACE_TEST(the_dead_that_are_only_told_of_do_not_count),
         PACE_TEST(threads_raise_the_floor),
         PACE_TEST(who_runs_into_the_limit_keeps_more_off_it),
         PACE_TEST(a_new_limit_holds_at_once),
