@@ -248,7 +248,8 @@ typedef void gc_finaliser_notifier_fn(void *context);
 /**
  * Ours. Has `notifier` called after each collection after which finalisers wait for
  * gc_run_finalisers, in the thread that collected, with no lock held. It may use all of
- * this header; for collections that it causes itself it is not called. Replaces the one before; NULL is none. Returns 0.
+ * this header, and has to return; for collections that it causes itself it is not called.
+ * Replaces the one before; NULL is none. Returns 0.
  */
 GC_PUBLIC int gc_set_finaliser_notifier(
     gc_finaliser_notifier_fn *notifier, void *context);
