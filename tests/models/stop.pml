@@ -18,6 +18,7 @@
  * they were sent again, or belong to an earlier stop.
  *
  * With GONE a thread may vanish outside critical sections, without leaving the registry.
+ * With TAKE_BACK the collector's patience may be over at any time: it takes the stop back.
  *
  * Always, when sh_world_stop returns, until sh_world_resume:
  *   - every registered thread is PARKED, HELD or GONE, executes no code of the program's
@@ -402,6 +403,29 @@ inline ask(t)
     fi
 }
 
+/* Of take_back: by compare-and-swap. */
+inline withdraw(t)
+{
+    if
+#ifdef PLANT_WITHDRAW_UNASKED
+    :: registered[t] ->
+        state[t] = RUNNING;
+        pending--
+#else
+    :: atomic {
+            registered[t] && state[t] == WANTED ->
+            state[t] = RUNNING
+        }
+#ifndef PLANT_WITHDRAW_UNCOUNTED
+        pending--
+#endif
+    :: atomic {
+            !registered[t] || state[t] != WANTED
+        }
+#endif
+    fi
+}
+
 inline let_go(t)
 {
     if
@@ -430,6 +454,22 @@ inline raise_generation()
 #define STANDS(t) (!registered[t] || state[t] == GONE_STATE || \
     ((state[t] == PARKED || state[t] == HELD) && !critical[t] && \
         published[t] == stands[t]))
+
+inline await_no_answer()
+{
+    do
+    :: left = pending;
+        if
+        :: left == 0 -> break
+        :: else
+        fi;
+        atomic {
+            collector_asleep = (pending == left);
+            left = 0
+        }
+        !collector_asleep
+    od
+}
 
 active proctype collector()
 {
@@ -472,6 +512,9 @@ end:
 #endif
 #endif
             fi
+#ifdef TAKE_BACK
+        :: pending > 0 -> goto take_back
+#endif
         od;
         atomic {
             stopped = 1;
@@ -490,6 +533,18 @@ end:
             assert(pending == 0);
             stopped = 0
         }
+#ifdef TAKE_BACK
+        goto resume;
+take_back:
+        withdraw(0);
+#if THREADS > 1
+        withdraw(1);
+#endif
+#ifndef PLANT_TAKE_BACK_AT_ONCE
+        await_no_answer();
+#endif
+resume:
+#endif
 #ifdef PLANT_RAISE_FIRST
         raise_generation();
 #endif
