@@ -157,7 +157,37 @@ static void finalise(void *p)
     finalise_with(p, NULL);
 }
 
-const struct gc_type hooks_type = {.finalise = finalise};
+static const struct gc_type untyped = {.finalise = finalise};
+
+/* ---- Types ---- */
+
+struct typed {
+    struct gc_marked_type type;
+    unsigned links; /* its pointers */
+};
+
+static void mark_typed(void *object, size_t n_bytes, struct gc_marker *marker)
+{
+    const struct typed *type = *(const struct typed **)object;
+    (void)n_bytes;
+    if (!plant_now(PLANT_BLIND_TYPE))
+        gc_mark_words(marker, (void **)object + 1, type->links);
+}
+
+#define TYPED(links)                                                                   \
+    {                                                                                  \
+        {{finalise}, mark_typed}, links                                                \
+    }
+
+static const struct typed types[LINKS_MAX + 1] = {
+    TYPED(0), TYPED(1), TYPED(2), TYPED(3), TYPED(4)};
+
+const struct gc_type *hooks_type(bool typed, unsigned links)
+{
+    return typed ? &types[links].type.type : &untyped;
+}
+
+/* ---- Finalisers that are set ---- */
 
 /* As the hook of the type word does it, while no number says otherwise. */
 bool hooks_set_finaliser(struct entry *entry)

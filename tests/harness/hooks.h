@@ -13,8 +13,9 @@
 
 #include "tests/harness/ledger.h"
 
-/* What the first word of an object with a finaliser points to. */
-extern const struct gc_type hooks_type;
+/* What the first word of an object with a finaliser points to, or of a typed one, whose
+ * pointers follow it. */
+const struct gc_type *hooks_type(bool typed, unsigned links);
 
 /* While it is set, finalisers that the thread runs may leave by it, and clear it. */
 extern _Thread_local jmp_buf *hooks_way_out;

@@ -98,7 +98,7 @@ static void clear(struct entry *entry)
     for (unsigned i = 0; i < LINKS_MAX; i++)
         entry->link[i] = entry->offset[i] = 0;
     entry->links = entry->kind = entry->origin = 0;
-    entry->in_graph = entry->leaked = false;
+    entry->in_graph = entry->typed = entry->leaked = false;
     entry->made_at = my_operation();
     entry->made_by = my_number();
     entry->made_in = my_scenario();
@@ -230,10 +230,11 @@ static void cross_out(struct entry *entry)
     ledger_put(entry);
 }
 
-/* The library says of the address that nothing is there: it was collected. */
+/* The library says of the address that nothing is there, or something else, which need not
+ * be an object of ours: it was collected. */
 static bool is_gone(struct entry *entry, uint64_t life)
 {
-    if (!backend->collects || backend->gc_nbytes(entry_address(entry)) != 0)
+    if (!backend->collects || backend->gc_nbytes(entry_address(entry)) == entry->usable)
         return false;
     uint32_t pending = sh_load_acquire(&entry->pending);
     if (!entry_try_state(entry, life, COLLECTED))

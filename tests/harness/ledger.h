@@ -51,7 +51,7 @@ struct entry {
     uint32_t link[LINKS_MAX];    /* entries that its words lead to; 0: NULL */
     uint32_t offset[LINKS_MAX];  /* into the objects there */
     uint8_t links, kind, origin;
-    bool in_graph;
+    bool in_graph, typed;
     bool leaked;                   /* on purpose */
     uint64_t made_at, used_at;     /* operations' numbers */
     uint32_t made_by, used_by;     /* lanes' numbers */

@@ -58,6 +58,7 @@ struct wish wish_any(struct random *random)
     struct wish wish = {.bytes = size_any(random)};
     wish.kind = dice < 4 ? SCAN : dice < 6 ? LEAF : EXPLICIT;
     wish.finaliser = wish.kind != EXPLICIT && random_once_in(random, 6);
+    wish.typed = random_once_in(random, 4);
     size_t live = sh_load_relaxed(&counts.live_bytes);
     if (live > settings.live)
         wish.bytes = 1 + wish.bytes % 128;
@@ -119,7 +120,8 @@ static void *allocate(
     *cleared = wish.kind == SCAN;
     return backend->gc_alloc(
         bytes, (wish.kind == LEAF ? GC_ALLOC_FLAG_LEAF : 0u) |
-                   (wish.finaliser ? GC_ALLOC_FLAG_HAS_FINALISER : 0u));
+                   (wish.finaliser ? GC_ALLOC_FLAG_HAS_FINALISER : 0u) |
+                   (wish.typed ? GC_ALLOC_FLAG_TYPED : 0u));
 }
 
 static size_t usable_bytes(const struct entry *entry, const void *p)
@@ -162,10 +164,10 @@ static void check_new(struct entry *entry, void *p, bool cleared)
 /* The entry's object begins to live: from here on it must be whole. */
 static void fill_in(struct entry *entry, struct wish wish, void *p)
 {
-    if (wish.finaliser) {
-        *(const struct gc_type **)p = &hooks_type;
+    if (wish.finaliser || wish.typed)
+        *(const struct gc_type **)p = hooks_type(wish.typed, entry->links);
+    if (wish.finaliser)
         sh_store_release(&entry->pending, PENDING_FINALISER); /* pairs with is_gone */
-    }
     if (entry->links)
         memset((char *)p + entry->head - entry->links * sizeof(void *), 0,
             entry->links * sizeof(void *));
@@ -214,7 +216,9 @@ void *object_make(struct worker *worker, struct wish wish)
     bool cleared = false;
     entry->kind = (uint8_t)wish.kind;
     entry->links = (uint8_t)wish.links;
-    entry->head = (wish.finaliser + wish.links) * sizeof(void *);
+    wish.typed = wish.typed && wish.kind == SCAN;
+    entry->typed = wish.typed;
+    entry->head = ((wish.finaliser || wish.typed) + wish.links) * sizeof(void *);
     wish.bytes = sh_max(wish.bytes, entry->head);
     entry->asked = wish.bytes;
     errno = 0;
@@ -553,6 +557,14 @@ void collect(void)
         gc_collect();
     else
         object_free_dropped(my_lane());
+}
+
+#define COLLECT_ONCE_IN 128
+
+void collect_sometimes(struct random *random)
+{
+    if (random_once_in(random, COLLECT_ONCE_IN))
+        collect();
 }
 
 void object_audit(struct lane *lane)

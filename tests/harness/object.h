@@ -22,6 +22,7 @@ struct wish {
     enum kind kind;
     size_t bytes;
     bool finaliser;
+    bool typed; /* where it is scanned: its type says what it holds */
     unsigned links;
 };
 
@@ -66,5 +67,9 @@ void object_free_dropped(struct lane *lane);
 
 /* Collects, and counts. */
 void collect(void);
+
+/* The same, once in a while. */
+struct random;
+void collect_sometimes(struct random *random);
 
 #endif /* SH_HARNESS_OBJECT_H */

@@ -62,6 +62,20 @@ struct place place_local(void)
     return (struct place){local_slots, LOCAL_SLOTS};
 }
 
+static void hide_all(struct place *place)
+{
+    for (size_t i = 0; i < place->count; i++)
+        if (place->slots[i])
+            place->slots[i] = (void *)hide(place->slots[i]);
+}
+
+void place_lose(struct place *place)
+{
+    hide_all(place);
+    gc_collect();
+    hide_all(place);
+}
+
 /* A lane without slots yet, or any more, has none to name. */
 void places_name_roots(void)
 {

@@ -47,6 +47,9 @@ void places_remove(struct lane *lane);
 /* The thread-local place of the calling thread. */
 struct place place_local(void);
 
+/* What holds its objects holds them no longer, for a collection; planted. */
+void place_lose(struct place *place);
+
 /* Names the slots of all lanes that nothing else leads to; in a collection. */
 void places_name_roots(void);
 

@@ -3,6 +3,7 @@
 #include "tests/harness/plant.h"
 
 #include "lib/atomic.h"
+#include "lib/compiler.h"
 #include "tests/harness/settings.h"
 
 #define PLANT_NAME(name, text, what, plain) text,
@@ -12,6 +13,12 @@
 const char *const plant_names[PLANT_COUNT] = {PLANTS(PLANT_NAME)};
 const char *const plant_texts[PLANT_COUNT] = {PLANTS(PLANT_TEXT)};
 const bool plant_plain[PLANT_COUNT] = {PLANTS(PLANT_PLAIN)};
+
+/* See run_module. */
+bool plant_is_possible(enum plant plant)
+{
+    return !SH_TSAN || plant != PLANT_LOST_MODULE;
+}
 
 #define FIRST 32 /* chances that pass before */
 #define EVERY 8

@@ -15,6 +15,9 @@
     _(EARLY_SWEEP, "early-sweep", "an object that is held is freed", true)             \
     _(LOST_ROOT, "lost-root", "what holds an object is not looked at", false)          \
     _(LOST_COROUTINE, "lost-coroutine", "a coroutine's stack is not announced", false) \
+    _(LOST_JUMP, "lost-jump", "what a longjmp leaves is not held", false)              \
+    _(LOST_MODULE, "lost-module", "a loaded library's data is not looked at", false)   \
+    _(BLIND_TYPE, "blind-type", "a type does not say what its object holds", false)    \
     _(LOST_THREAD, "lost-thread", "a thread hides, with all signals blocked", false)   \
     _(STALE_WRITE, "stale-write", "an object is written to after its free", true)      \
     _(FLIP, "flip", "a bit of an object changes", true)                                \
@@ -51,6 +54,9 @@ enum plant {
 extern const char *const plant_names[PLANT_COUNT];
 extern const char *const plant_texts[PLANT_COUNT];
 extern const bool plant_plain[PLANT_COUNT];
+
+/* The scenario that it is planted in runs in this build. */
+bool plant_is_possible(enum plant plant);
 
 /* This bug is planted, and it is its turn now: after a while, and then now and then. */
 bool plant_now(enum plant plant);

@@ -39,6 +39,8 @@ SURE = {
 # Where a bug has its turn seldom.
 MORE = {
     "lost-coroutine": ["--weights", "coroutine:400"],
+    "lost-jump": ["--weights", "jump:400"],
+    "lost-module": ["--weights", "module:100"],
     "lost-thread": ["--weights", "all:0,own:100,stranger:20,collect:2"],
 }
 COMMON = ["--threads", "4", "--seed", "1", "--progress", "0"]

@@ -132,12 +132,12 @@ static void print_entry(struct entry *entry)
 {
     uint32_t pending = sh_load_relaxed(&entry->pending);
     say(STDERR_FILENO,
-        "  object %llu: %s, %s%s%s%s\n"
+        "  object %llu: %s, %s%s%s%s%s\n"
         "    at %p, %zu bytes asked for, %zu of its cell, aligned to %zu, %u pointers\n"
         "    made by thread %u in operation %llu (%s)\n"
         "    last used by thread %u in operation %llu (%s)\n",
         (unsigned long long)entry_serial(entry), kind_name(entry), state_name(entry),
-        entry->in_graph ? ", in a graph" : "",
+        entry->typed ? ", typed" : "", entry->in_graph ? ", in a graph" : "",
         pending & PENDING_FINALISER ? ", with a finaliser" : "",
         pending & PENDING_WEAK ? ", weakly referenced" : "", entry_address(entry),
         entry->asked, entry->usable, entry->alignment, entry->links, entry->made_by,

@@ -208,7 +208,7 @@ void run_pacing(struct worker *worker)
         own_slot_use(worker, &worker->places[PLACE_STACK].slots[0]);
         gc_set_auto_collect(true);
     } else {
-        size_t megabytes = random_below(random, 3) ? 0 : 1 + random_below(random, 64);
+        size_t megabytes = random_below(random, 3) ? 0 : 16 + random_below(random, 64);
         gc_set_threshold(megabytes << 20);
     }
     gc_set_markers((unsigned)random_below(random, 6));

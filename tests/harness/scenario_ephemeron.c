@@ -87,16 +87,9 @@ static void expect(const struct pair *pair, void *key, void *value)
 
 static void pass_time(struct random *random)
 {
-    switch (random_below(random, 8)) {
-    case 0:
-        collect();
-        break;
-    case 1:
+    collect_sometimes(random);
+    if (random_once_in(random, 8))
         own_sleep_us((unsigned)random_below(random, 2000));
-        break;
-    default:
-        break;
-    }
 }
 
 /* ---- Ephemerons ---- */

@@ -180,8 +180,7 @@ void run_finalize(struct worker *worker)
     struct gc_finalize *finalize = attach(p, watch);
     if (!finalize && !settings_memory_is_short())
         fail("finalize", entry, "was given no gc_finalize");
-    if (random_once_in(random, 4))
-        collect();
+    collect_sometimes(random);
     object_verify(entry);
     if (finalize) {
         check_alive(finalize, entry, watch);

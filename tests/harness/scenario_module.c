@@ -12,6 +12,7 @@
 #include "tests/harness/helper.h"
 #include "tests/harness/module.h"
 #include "tests/harness/object.h"
+#include "tests/harness/plant.h"
 #include "tests/harness/report.h"
 #include "tests/harness/scenario.h"
 #include "tests/harness/settings.h"
@@ -57,6 +58,8 @@ static void use_places(struct worker *worker, struct place *places, size_t count
     }
     if (random_once_in(random, 2))
         collect();
+    if (plant_now(PLANT_LOST_MODULE))
+        place_lose(&places[MODULE_DATA]);
     for (size_t k = 0; k < count; k++)
         for (size_t i = 0; i < places[k].count; i++)
             slot_verify(places[k].slots[i]);

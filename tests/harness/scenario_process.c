@@ -6,9 +6,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <splitheap/gc.h>
+
+#include "lib/compiler.h"
 #include "tests/harness/backend.h"
+#include "tests/harness/content.h"
 #include "tests/harness/fault.h"
 #include "tests/harness/helper.h"
+#include "tests/harness/hooks.h"
 #include "tests/harness/object.h"
 #include "tests/harness/report.h"
 #include "tests/harness/scenario.h"
@@ -49,6 +54,88 @@ static void verify_all(struct worker *worker)
             slot_leave(&shared_slots[i]);
         }
 }
+
+/* ---- Where roots are left out ---- */
+
+#define LEFT_OUT 64
+#define BYTES_OF(i) (64 + 24 * (i))
+
+static SH_NOINLINE void make_objects(void **slots, uintptr_t *hidden)
+{
+    for (size_t i = 0; i < LEFT_OUT; i++) {
+        if (!(slots[i] = backend->gc_alloc(BYTES_OF(i), 0)))
+            _exit(0); /* no memory: where there may be none */
+        hidden[i] = hide(slots[i]);
+        content_fill(slots[i], 0, BYTES_OF(i), i + 1);
+    }
+}
+
+static void check_objects(void **slots, const uintptr_t *hidden, const char *where)
+{
+    size_t at;
+    for (size_t i = 0; i < LEFT_OUT; i++)
+        if (slots[i] != reveal(hidden[i]) ||
+            backend->gc_nbytes(slots[i]) < BYTES_OF(i) ||
+            !content_is(slots[i], 0, BYTES_OF(i), BYTES_OF(i), i + 1, &at))
+            fail("roots", NULL, "what %s holds is lost, where others are left out",
+                where);
+}
+
+static void check_gone(const uintptr_t *hidden, const char *where)
+{
+    size_t there = 0;
+    for (size_t i = 0; i < LEFT_OUT; i++)
+        there += backend->gc_nbytes(reveal(hidden[i])) != 0;
+    if (there > LEFT_OUT / 2)
+        fail("roots", NULL, "%zu of %d objects stay that %s alone holds, left out",
+            there, LEFT_OUT, where);
+}
+
+static bool set_scanning(bool stacks, bool malloced)
+{
+    bool stacks_before = gc_set_scan_stacks(stacks);
+    bool malloced_before = gc_set_scan_malloc(malloced);
+    return stacks_before && malloced_before;
+}
+
+static SH_NOINLINE void use_stack(uintptr_t *hidden)
+{
+    void *volatile slots[LEFT_OUT];
+    make_objects((void **)(uintptr_t)slots, hidden);
+}
+
+/*
+ * In a child, whose only thread knows what it holds; after all that the ledger knows was
+ * verified. What it makes is held by roots that were added, and by one that is left out.
+ */
+static void leave_out_roots(void)
+{
+    uintptr_t *hidden[2] = {
+        own_map(sizeof **hidden * LEFT_OUT), own_map(sizeof **hidden * LEFT_OUT)};
+    void **added = own_map(sizeof *added * LEFT_OUT), **malloced;
+    hooks_off();
+    malloced = backend->malloc(sizeof *malloced * LEFT_OUT);
+    if (!malloced || gc_add_roots(added, added + LEFT_OUT) != 0)
+        return;
+    make_objects(added, hidden[0]);
+    use_stack(hidden[1]);
+    if (!set_scanning(false, true))
+        fail("roots", NULL, "stacks or malloc'd memory were no roots");
+    collect();
+    check_objects(added, hidden[0], "an added range");
+    check_gone(hidden[1], "the stack");
+    make_objects(malloced, hidden[1]);
+    collect();
+    check_objects(malloced, hidden[1], "malloc'd memory");
+    gc_set_scan_malloc(false);
+    collect();
+    check_objects(added, hidden[0], "an added range");
+    check_gone(hidden[1], "malloc'd memory");
+    if (gc_set_scan_stacks(true) || gc_set_scan_malloc(true))
+        fail("roots", NULL, "stacks or malloc'd memory were roots");
+}
+
+/* ---- Its end ---- */
 
 /* Garbage, and what malloc'd memory comes and goes, for as long as the process lives. */
 static void *use_heap_for_ever(void *unused)
@@ -93,6 +180,8 @@ static _Noreturn void be_a_child(struct worker *worker, pid_t parent)
     verify_all(worker);
     collect();
     verify_all(worker);
+    if (backend->collects)
+        leave_out_roots();
     end_child(&worker->random);
 }
 

@@ -102,10 +102,8 @@ void run_root(struct worker *worker)
     struct entry *entry = NULL;
     if (add(root, slot)) {
         entry = make_held(worker, root, root->one_by_one);
-        if (random_once_in(random, 4))
-            collect();
-        else
-            own_sleep_us((unsigned)random_below(random, 1000));
+        collect_sometimes(random);
+        own_sleep_us((unsigned)random_below(random, 1000));
         if (entry) {
             object_verify(entry);
             object_free(worker, entry);

@@ -385,8 +385,7 @@ static SH_NOINLINE void descend(struct leap *leap, size_t depth)
     leap->objects[depth] = held;
     if (depth + 1 < LEAP && random_below(&leap->worker->random, 6))
         descend(leap, depth + 1);
-    if (random_once_in(&leap->worker->random, 8))
-        collect();
+    collect_sometimes(&leap->worker->random);
     if (random_below(&leap->worker->random, 2))
         longjmp(leap->back, 1);
 }
@@ -398,6 +397,8 @@ void run_jump(struct worker *worker)
     if (setjmp(leap.back) == 0)
         descend(&leap, 0);
     hooks_way_out = NULL;
+    if (plant_now(PLANT_LOST_JUMP))
+        place_lose(&(struct place){(void **)(uintptr_t)leap.objects, LEAP});
     for (size_t i = 0; i < LEAP; i++)
         if (leap.objects[i]) {
             object_verify(object_entry(leap.objects[i]));

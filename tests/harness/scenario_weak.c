@@ -2,6 +2,7 @@
 /*
  * Weak references of <splitheap/weakref.h>: one gives its object, or NULL when that is
  * gone, and nothing else ever; its callback comes once, or not where it was freed before.
+ * A long one gives it, and does not call back, before its finaliser came.
  */
 #include <splitheap/weakref.h>
 
@@ -17,6 +18,9 @@
 struct watch {
     _Atomic uint32_t calls;
     _Atomic bool held; /* the object: no callback may come */
+    struct entry *entry;
+    uint64_t serial;
+    bool is_long;
 };
 
 #define WATCHES 65536
@@ -28,13 +32,24 @@ void weak_init(void)
     watches = own_map(WATCHES * sizeof *watches);
 }
 
-static struct watch *next_watch(void)
+static struct watch *next_watch(struct entry *entry, bool is_long)
 {
     static _Atomic unsigned next;
     struct watch *watch = &watches[sh_add_relaxed(&next, 1u) % WATCHES];
     sh_store_relaxed(&watch->calls, 0u);
+    watch->entry = entry;
+    watch->serial = entry_serial(entry);
+    watch->is_long = is_long;
     sh_store_seq_cst(&watch->held, true);
     return watch;
+}
+
+/* What is freed does not. */
+static bool awaits_finaliser(const struct watch *watch)
+{
+    bool pending = sh_load_acquire(&watch->entry->pending) & PENDING_FINALISER;
+    return pending && entry_state(watch->entry) == DROPPED &&
+           entry_serial(watch->entry) == watch->serial;
 }
 
 /* Children of a fork hear of what other threads of the parent's had, too. */
@@ -47,6 +62,10 @@ static void hear(struct gc_weakref *ref, void *arg)
         fail("callback", NULL, "a weak reference's callback came for what is held");
     if (sh_add_relaxed(&watch->calls, 1u))
         fail("callback", NULL, "a weak reference's callback came twice");
+    if (watch->is_long && awaits_finaliser(watch))
+        fail("callback", watch->entry,
+            "a long reference's callback came before the "
+            "finaliser");
     if (gc_weakref_get(ref))
         fail("weak", NULL, "a weak reference gives its object in its callback");
 }
@@ -73,46 +92,60 @@ static SH_NOINLINE bool look(
     return true;
 }
 
+/* What has a finaliser may be brought back by it, and freed by others at any time. */
+static void look_at_finalised(struct gc_weakref *ref, uintptr_t hidden)
+{
+    void *found = gc_weakref_get(ref);
+    if (found && hide(found) != hidden)
+        fail("weak", NULL, "a long reference to %p gives %p", reveal(hidden), found);
+}
+
 static void drop_and_look(
-    struct worker *worker, struct gc_weakref *ref, struct entry *entry)
+    struct worker *worker, struct gc_weakref *ref, struct entry *entry, bool finaliser)
 {
     uint64_t serial = entry_serial(entry);
+    uintptr_t hidden = hide(entry_address(entry));
     object_drop(entry);
-    for (size_t i = 0; i < 4 && look(ref, entry, serial); i++)
-        if (random_once_in(&worker->random, 4))
-            collect();
-        else
-            own_sleep_us((unsigned)random_below(&worker->random, 2000));
+    for (size_t i = 0; i < 4; i++) {
+        if (finaliser)
+            look_at_finalised(ref, hidden);
+        else if (!look(ref, entry, serial))
+            return;
+        collect_sometimes(&worker->random);
+        own_sleep_us((unsigned)random_below(&worker->random, 300));
+    }
 }
 
 void run_weak(struct worker *worker)
 {
-    struct wish wish = wish_any(&worker->random);
+    struct random *random = &worker->random;
+    struct wish wish = wish_any(random);
     void *p = object_make(worker, wish);
     if (!p)
         return;
     struct entry *entry = object_entry(p);
-    struct watch *watch = next_watch();
-    struct gc_weakref *ref = gc_weakref_new(p, hear, watch);
+    bool is_long = random_below(random, 2);
+    struct watch *watch = next_watch(entry, is_long);
+    struct gc_weakref *ref =
+        is_long ? gc_weakref_new_long(p, hear, watch) : gc_weakref_new(p, hear, watch);
     if (!ref && !settings_memory_is_short())
         fail("weak", entry, "could not be referred to");
     if (ref)
         expect(ref, p, entry);
-    if (random_once_in(&worker->random, 4))
-        collect();
+    collect_sometimes(random);
     object_verify(entry);
     if (ref)
         expect(ref, p, entry);
     sh_store_seq_cst(&watch->held, false);
-    if (ref && wish.kind != EXPLICIT && !wish.finaliser &&
-        random_below(&worker->random, 2)) {
+    if (ref && wish.kind != EXPLICIT && (!wish.finaliser || is_long) &&
+        random_below(random, 2)) {
         p = NULL;
-        drop_and_look(worker, ref, entry);
+        drop_and_look(worker, ref, entry, wish.finaliser);
     } else {
         object_free(worker, entry);
         if (ref)
             expect(ref, NULL, entry);
     }
-    if (random_below(&worker->random, 2))
+    if (random_below(random, 2))
         gc_weakref_free(ref);
 }

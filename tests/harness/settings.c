@@ -56,8 +56,9 @@ static void print_list(void)
         printf(" %s (%u)", storm_names[i], storm_rates[i]);
     printf("\n\nbugs to plant (* not on plain malloc):\n");
     for (int i = 0; i < PLANT_COUNT; i++)
-        printf("  %-15s %c %s\n", plant_names[i], plant_plain[i] ? ' ' : '*',
-            plant_texts[i]);
+        if (plant_is_possible((enum plant)i))
+            printf("  %-15s %c %s\n", plant_names[i], plant_plain[i] ? ' ' : '*',
+                plant_texts[i]);
 }
 
 static const char help[] =
@@ -197,7 +198,7 @@ static void set_storm(size_t i, const char *value)
 static void set_plant(const char *name)
 {
     for (int i = 0; i < PLANT_COUNT; i++)
-        if (strcmp(name, plant_names[i]) == 0) {
+        if (strcmp(name, plant_names[i]) == 0 && plant_is_possible((enum plant)i)) {
             settings.plant = i;
             return;
         }
