@@ -4,6 +4,7 @@
 
 #include "lib/atomic.h"
 #include "lib/compiler.h"
+#include "tests/harness/helper.h"
 #include "tests/harness/settings.h"
 
 #define PLANT_NAME(name, text, what, plain) text,
@@ -14,10 +15,11 @@ const char *const plant_names[PLANT_COUNT] = {PLANTS(PLANT_NAME)};
 const char *const plant_texts[PLANT_COUNT] = {PLANTS(PLANT_TEXT)};
 const bool plant_plain[PLANT_COUNT] = {PLANTS(PLANT_PLAIN)};
 
-/* See run_module. */
+/* See run_module, and run_stranger. */
 bool plant_is_possible(enum plant plant)
 {
-    return !SH_TSAN || plant != PLANT_LOST_MODULE;
+    return !(SH_TSAN && plant == PLANT_LOST_MODULE) &&
+           !(HELPER_SANITIZED && plant == PLANT_LOST_THREAD);
 }
 
 #define FIRST 32 /* chances that pass before */
