@@ -5,6 +5,7 @@
 #include "heaps/mark.h"
 #include "heaps/page_map.h"
 #include "heaps/run.h"
+#include "heaps/weak_link.h"
 #include "heaps/word.h"
 #include "lib/check.h"
 
@@ -48,6 +49,7 @@ static void check_span(struct sh_span *span)
 {
     if (span->state == SH_SPAN_SMALL && span->list != SH_LIST_DEAD)
         sh_span_valid(span);
+    sh_weak_valid(span);
     if (span->kind != SH_KIND_SCAN && span->kind != SH_KIND_TYPED)
         return;
     for (uint32_t w = 0; w < span->touched; w++) {

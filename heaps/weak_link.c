@@ -13,6 +13,7 @@
 #include "heaps/run.h"
 #include "heaps/tables.h"
 #include "lib/bits.h"
+#include "lib/check.h"
 #include "threads/registry.h"
 #include "threads/thread.h"
 
@@ -554,6 +555,40 @@ void sh_weak_add_queued(void)
         uintptr_t root = (uintptr_t)link;
         sh_mark_root_now(&root, &root + 1);
     }
+    sh_lock_release(&sh_weak_lock);
+}
+
+static void check_chain(struct sh_cell cell)
+{
+    struct sh_weak_link *prev = NULL, *link = sh_reveal(*sh_weak_first(cell));
+    SH_CHECK1(link);
+    for (; link; prev = link, link = sh_reveal(link->next)) {
+        struct sh_cell target = target_of(link);
+        SH_CHECK1(target.span == cell.span && target.index == cell.index);
+        SH_CHECK1(prev_of(link) == prev && !sh_weak_is_queued(link));
+        SH_CHECK1(sh_weak_is_link(sh_weak_cell_at(link)));
+    }
+}
+
+static void check_record(struct sh_span *span, uint32_t w)
+{
+    const struct sh_weak_word *word = &span->weak_words[w];
+    uint64_t all = word->chained | word->links,
+             live = sh_span_word(span, w, SH_CELL_LIVE);
+    SH_CHECK1(!(all & ~sh_table_word(&span->weak_bits, w)) && !(word->hooked & ~all));
+    SH_CHECK1(sh_popcount64(word->chained) <= word->room);
+    if (sh_span_collected(span))
+        live &= sh_span_marked(span, w);
+    SH_CHECK1(!(all & ~live));
+    for (uint64_t left = word->chained; left; left &= left - 1)
+        check_chain((struct sh_cell){span, w * 64 + sh_ctz64(left)});
+}
+
+void sh_weak_valid(struct sh_span *span)
+{
+    sh_lock_acquire(&sh_weak_lock);
+    for (uint32_t w = 0; span->weak_words && w < sh_span_words(span); w++)
+        check_record(span, w);
     sh_lock_release(&sh_weak_lock);
 }
 

@@ -160,6 +160,10 @@ void sh_weak_clear_rest(bool run);
 /* What is queued is a root. */
 void sh_weak_add_queued(void);
 
+/* Checks all that can be said of the span's records, and of the links that lead to its
+ * cells; nothing leads to the dead, or from them, any more. */
+void sh_weak_valid(struct sh_span *span);
+
 /* ---- After one ---- */
 
 /* Takes the first link that is wanted off the queue, and what is before it; calls its
