@@ -134,6 +134,27 @@ static void what_is_over_costs_nothing(void **unused)
     assert_in_range(call_count, 0, 2 * SLACK);
 }
 
+static void *objects[BATCH];
+
+static void *refer_and_drop(void *unused)
+{
+    for (size_t i = 0; i < BATCH; i++) {
+        objects[i] = gc_alloc(32, 0);
+        for (size_t j = 0; j < i % 3; j++)
+            MUST(gc_weakref_new(objects[i], NULL, NULL));
+    }
+    return NULL;
+}
+
+static void those_that_were_dropped_leave_living_objects(void **unused)
+{
+    apart(refer_and_drop, NULL);
+    assert_in_range(sh_weak_count(), BATCH, 2 * BATCH);
+    gc_collect();
+    assert_in_range(sh_weak_count(), 0, 2 * SLACK);
+    memset(objects, 0, sizeof objects);
+}
+
 static void memory_goes_with_the_same_collection(void **unused)
 {
     apart(refer, word(0));
@@ -665,6 +686,7 @@ int main(void)
         TEST(the_dead_are_told_of_once),
         TEST(a_leaf_too),
         TEST(what_is_over_costs_nothing),
+        TEST(those_that_were_dropped_leave_living_objects),
         TEST(memory_goes_with_the_same_collection),
         TEST(what_is_held_stays),
         TEST(callbacks_come_in_order),
