@@ -54,8 +54,9 @@ typedef void gc_weakref_fn(struct gc_weakref *ref, void *ctx);
  * NULL. `ctx` is kept alive for as long as the reference is: where it leads to `obj`, and
  * something keeps the reference, `obj` never dies. NULL with errno EINVAL where no live
  * object starts at `obj`; ENOMEM where there is no memory, or inside gc_lock. Takes 32
- * bytes, or 48 with a callback or `ctx`, and 8 to 16 in the library's tables where many
- * objects are referred to, up to 64 where few are. May collect. (Seed: weakref.ref.)
+ * bytes, or 48 with a callback or `ctx`, and some 10 to 20 in the library's tables where
+ * those that are referred to lie together; else up to 64, and once 3 KiB at most for the
+ * 64 KiB around. May collect. (Seed: weakref.ref.)
  */
 GC_PUBLIC GC_USE_RESULT struct gc_weakref *gc_weakref_new(
     void *obj, gc_weakref_fn *callback, void *ctx);
