@@ -1,20 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The background thread. See heaps/background.h.
+ * The background thread: a sleeper (threads/helper.h). See heaps/background.h.
  *
- *                 start                       nothing to do
- *      NONE ---> STARTING ---> AWAKE -------------------------> ASLEEP
- *        ^ ^        | failed     |  <-------------------------    |
- *        | `--------'            |      consider, notice          |
- *        |                       v                                |
- *        `------- joined ---- ENDING <----------------------------'
- *                              the program's last thread has gone
- *
- * The state is the word that the thread sleeps on. AWAKE it comes again at the time that
- * its work asks for; ASLEEP it sleeps until somebody moves the state, so an idle process
- * with nothing to give back has no wakeups. Before it sleeps it looks once more, after
- * ASLEEP was stored; who makes something to do counts it first and loads the state
- * after (all sequentially consistent): one of the two sees the other. Woken, it pauses
+ * Awake it comes again at the time that its work asks for; asleep it sleeps until something
+ * has changed, so an idle process with nothing to give back has no wakeups. Woken, it pauses
  * first, so that much comes at once.
  *
  * When it is there. A second thread costs a program what the C library, the C++ library
@@ -39,6 +28,8 @@
  */
 #include "heaps/background.h"
 
+#include <errno.h>
+
 #include "heaps/area.h"
 #include "heaps/memcheck.h"
 #include "heaps/purge.h"
@@ -47,8 +38,6 @@
 #include "lib/options.h"
 #include "threads/helper.h"
 #include "threads/registry.h"
-
-enum { NONE, STARTING, AWAKE, ASLEEP, ENDING };
 
 #define PAGES(mib) (((size_t)(mib) << 20) / SH_PAGE_SIZE)
 #define ALONE_PAGES PAGES(8)   /* dirty, of a program with one thread */
@@ -59,14 +48,13 @@ enum { NONE, STARTING, AWAKE, ASLEEP, ENDING };
 _Atomic bool sh_background_wanted;
 
 static struct sh_helper thread;
-static _Atomic uint32_t state;
 static _Atomic uint64_t retry; /* not to be tried before */
 static _Atomic bool was_alone; /* but for this thread of ours, or before a fork */
 
 bool sh_background_runs(void)
 {
-    uint32_t now = sh_load_relaxed(&state);
-    return now == AWAKE || now == ASLEEP;
+    uint32_t now = sh_load_relaxed(&thread.state);
+    return now == SH_HELPER_AWAKE || now == SH_HELPER_ASLEEP;
 }
 
 /* ---- The thread ---- */
@@ -82,42 +70,21 @@ static bool something_to_do(void)
            sh_reclaim_waits();
 }
 
-static void doze(uint64_t ns)
-{
-    if (ns && sh_load_relaxed(&state) == AWAKE)
-        sh_os_wait(&state, AWAKE, ns);
-}
-
-static void fall_asleep(void)
-{
-    uint32_t awake = AWAKE, asleep = ASLEEP;
-    if (!sh_cas_seq_cst(&state, &awake, ASLEEP))
-        return;
-    if (something_to_do()) {
-        sh_cas_seq_cst(&state, &asleep, AWAKE);
-        return;
-    }
-    while (sh_load_seq_cst(&state) == ASLEEP)
-        sh_os_wait(&state, ASLEEP, 0);
-}
-
 static void sleep_until(uint64_t when)
 {
     if (when == SH_PURGE_NEVER) {
-        fall_asleep();
-        doze(pause_ns());
+        sh_helper_sleep(&thread, something_to_do);
+        sh_helper_doze(&thread, pause_ns());
         return;
     }
     uint64_t now = sh_purge_clock();
     /* The clock is coarse: a little more, so as not to come just before. */
-    doze(sh_max(when > now ? when - now : 0, 1000000));
+    sh_helper_doze(&thread, sh_max(when > now ? when - now : 0, 1000000));
 }
 
 static void run(void)
 {
-    while (sh_load_seq_cst(&state) == STARTING)
-        sh_os_wait(&state, STARTING, 0);
-    while (sh_load_seq_cst(&state) != ENDING) {
+    while (sh_helper_state(&thread) != SH_HELPER_ENDING) {
         uint64_t when = sh_reclaim_by_time();
         sleep_until(sh_min(when, sh_purge_by_time()));
     }
@@ -125,17 +92,10 @@ static void run(void)
 
 /* ---- Waking ---- */
 
-static void ring(void)
-{
-    uint32_t asleep = ASLEEP;
-    if (sh_cas_seq_cst(&state, &asleep, AWAKE))
-        sh_os_wake(&state, 1);
-}
-
 void sh_background_notice(void)
 {
-    if (SH_UNLIKELY(sh_load_seq_cst(&state) == ASLEEP))
-        ring();
+    if (SH_UNLIKELY(sh_helper_state(&thread) == SH_HELPER_ASLEEP))
+        sh_helper_ring(&thread);
 }
 
 /* The program never made a thread: nobody holds a lock of the C library's. */
@@ -163,48 +123,38 @@ static bool may_start(void)
 
 void sh_background_consider(void)
 {
-    uint32_t now = sh_load_seq_cst(&state);
-    if (now == ASLEEP) {
-        ring();
-    } else if (now == NONE && pays() && may_start()) {
+    enum sh_helper_state now = sh_helper_state(&thread);
+    if (now == SH_HELPER_ASLEEP)
+        sh_helper_ring(&thread);
+    else if (now == SH_HELPER_NONE && pays() && may_start())
         sh_store_relaxed(&sh_background_wanted, true);
-    }
 }
 
 /* ---- Birth and end ---- */
 
 void sh_background_start(bool freeing)
 {
-    uint32_t none = NONE;
-    if (!sh_helper_may_be_made_here() || (freeing && !alone()))
+    bool were_alone = alone();
+    if (!sh_helper_may_be_made_here() || (freeing && !were_alone))
         return;
     sh_store_relaxed(&sh_background_wanted, false);
-    if (!sh_cas_seq_cst(&state, &none, STARTING))
+    int error = sh_helper_start_sleeper(&thread, run, false);
+    if (error == EBUSY)
         return;
-    sh_store_relaxed(&was_alone, alone());
-    int error = sh_helper_start(&thread, run);
+    sh_store_relaxed(&was_alone, were_alone);
     if (error)
         sh_store_relaxed(&retry, sh_purge_clock() + SH_HELPER_RETRY_NS);
-    sh_store_seq_cst(&state, error ? NONE : AWAKE);
-    sh_os_wake(&state, 1);
 }
 
 void sh_background_end(void)
 {
-    uint32_t now = sh_load_seq_cst(&state);
-    do {
-        if (now != AWAKE && now != ASLEEP)
-            return;
-    } while (!sh_cas_seq_cst(&state, &now, ENDING));
-    sh_os_wake(&state, 1);
-    sh_helper_join(&thread);
-    sh_store_seq_cst(&state, NONE);
+    sh_helper_end(&thread, false);
 }
 
 /* The thread is not there, and what the C library had for it is gone. */
 void sh_background_fork_child(void)
 {
-    sh_store_relaxed(&state, NONE);
+    sh_store_relaxed(&thread.state, SH_HELPER_NONE);
     sh_store_relaxed(&sh_background_wanted, false);
     sh_store_relaxed(&retry, 0);
     sh_store_relaxed(&was_alone, true);

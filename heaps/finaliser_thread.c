@@ -1,26 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The thread that runs finalisers.
+ * The thread that runs finalisers: a sleeper (threads/helper.h).
  *
- *                 start                    nothing waits
- *      NONE ---> STARTING ---> AWAKE ---------------------> ASLEEP
- *        ^ ^        | failed     |  <-----------------------  |
- *        | `--------'            |           wake             |
- *        |                       v                            |
- *        `------- joined ---- ENDING <------------------------'
- *                              the program's last thread has gone
- *
- * Asleep it is a helper (threads/helper.h): no thread of the heap's, so that a program
- * whose own threads have all ended, ends. While it runs finalisers it is one, for it
- * holds objects, allocates and can be stopped. So it may be the last that goes: then it
- * is GONE, and who needs one again, in a thread that came since, joins it first.
- *
- * The state is the word that it sleeps on. Before it sleeps it looks once more, after
- * ASLEEP was stored; who makes something wait counts it first and loads the state after
- * (all sequentially consistent): one of the two sees the other.
+ * Asleep it is no thread of the heap's, so that a program whose own threads have all ended,
+ * ends. While it runs finalisers it is one, for it holds objects, allocates and can be
+ * stopped. So it may be the last that goes: then it ends by itself.
  */
 #include "heaps/finaliser_thread.h"
 
+#include <errno.h>
 #include <limits.h>
 
 #include "heaps/finalise.h"
@@ -28,12 +16,9 @@
 #include "lib/os.h"
 #include "threads/helper.h"
 
-enum { NONE, STARTING, AWAKE, ASLEEP, ENDING, GONE };
-
 #define NO_MEMORY_NS ((uint64_t)100000000) /* until it tries again to be registered */
 
 static struct sh_helper thread;
-static _Atomic uint32_t state;
 static _Atomic uint64_t retry;   /* not to be tried before */
 static _Atomic uint32_t at_work; /* 1: it runs finalisers */
 static _Atomic uint32_t held;    /* by so many it is kept from that */
@@ -62,58 +47,34 @@ static bool work_off(void)
     return entered || !may;
 }
 
-static void fall_asleep(void)
-{
-    uint32_t awake = AWAKE, asleep = ASLEEP;
-    if (!sh_cas_seq_cst(&state, &awake, ASLEEP))
-        return;
-    if (is_wanted()) {
-        sh_cas_seq_cst(&state, &asleep, AWAKE);
-        return;
-    }
-    while (sh_load_seq_cst(&state) == ASLEEP)
-        sh_os_wait(&state, ASLEEP, 0);
-}
-
 /* In the child of a fork by a finaliser this is not it any more, and ends, too. */
 static void run(void)
 {
     is_it = true;
-    while (sh_load_seq_cst(&state) == STARTING)
-        sh_os_wait(&state, STARTING, 0);
-    while (is_it && sh_load_seq_cst(&state) == AWAKE) {
+    while (is_it && sh_helper_state(&thread) == SH_HELPER_AWAKE) {
         if (is_wanted() && !work_off())
-            sh_os_wait(&state, AWAKE, NO_MEMORY_NS);
+            sh_helper_doze(&thread, NO_MEMORY_NS);
         else
-            fall_asleep();
+            sh_helper_sleep(&thread, is_wanted);
     }
 }
 
 /* ---- From outside ---- */
 
-/* From NONE or GONE. */
-static void start(uint32_t from)
+static void start(void)
 {
     if (!sh_helper_may_be_made_here() || !sh_helper_is_possible() ||
-        sh_os_now_coarse_ns() < sh_load_relaxed(&retry) ||
-        !sh_cas_seq_cst(&state, &from, STARTING))
+        sh_os_now_coarse_ns() < sh_load_relaxed(&retry))
         return;
-    if (from == GONE)
-        sh_helper_join(&thread);
-    int error = sh_helper_start_large(&thread, run);
-    if (error)
+    int error = sh_helper_start_sleeper(&thread, run, true);
+    if (error && error != EBUSY)
         sh_store_relaxed(&retry, sh_os_now_coarse_ns() + SH_HELPER_RETRY_NS);
-    sh_store_seq_cst(&state, error ? NONE : AWAKE);
-    sh_os_wake(&state, 1);
 }
 
 void sh_finaliser_thread_wake(void)
 {
-    uint32_t now = ASLEEP;
-    if (sh_cas_seq_cst(&state, &now, AWAKE))
-        sh_os_wake(&state, 1);
-    else if (now == NONE || now == GONE)
-        start(now);
+    if (!sh_helper_ring(&thread))
+        start();
 }
 
 bool sh_finaliser_thread_is_held(void)
@@ -138,21 +99,12 @@ void sh_finaliser_thread_let_go(void)
  * registered is left. */
 void sh_finaliser_thread_end(void)
 {
-    uint32_t now = sh_load_seq_cst(&state);
-    do {
-        if (now != AWAKE && now != ASLEEP)
-            return;
-    } while (!sh_cas_seq_cst(&state, &now, is_it ? GONE : ENDING));
-    if (is_it)
-        return;
-    sh_os_wake(&state, 1);
-    sh_helper_join(&thread);
-    sh_store_seq_cst(&state, NONE);
+    sh_helper_end(&thread, is_it);
 }
 
 void sh_finaliser_thread_fork_child(void)
 {
-    sh_store_relaxed(&state, NONE);
+    sh_store_relaxed(&thread.state, SH_HELPER_NONE);
     sh_store_relaxed(&retry, 0);
     sh_store_relaxed(&at_work, 0u);
     sh_store_relaxed(&held, 0u);

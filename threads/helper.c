@@ -4,8 +4,7 @@
 
 #include <errno.h>
 
-#include "lib/atomic.h"
-#include "lib/compiler.h"
+#include "lib/os.h"
 #include "threads/registry.h"
 #include "threads/strangers.h"
 
@@ -29,6 +28,8 @@ static void run(struct sh_os_helper *os)
     sh_tls.phase = SH_PHASE_ENDED;
     sh_critical_enter();
     sh_strangers_ours_begin();
+    while (sh_helper_state(helper) == SH_HELPER_STARTING)
+        sh_os_wait(&helper->state, SH_HELPER_STARTING, 0);
     helper->work();
     sh_strangers_ours_end();
     sh_critical_leave();
@@ -48,10 +49,66 @@ int sh_helper_start(struct sh_helper *helper, void (*work)(void))
     return start(helper, work, false);
 }
 
-int sh_helper_start_large(struct sh_helper *helper, void (*work)(void))
+/* ---- Sleepers ---- */
+
+int sh_helper_start_sleeper(struct sh_helper *helper, void (*work)(void), bool large)
 {
-    return start(helper, work, true);
+    uint32_t from = sh_helper_state(helper);
+    if ((from != SH_HELPER_NONE && from != SH_HELPER_GONE) ||
+        !sh_cas_seq_cst(&helper->state, &from, SH_HELPER_STARTING))
+        return EBUSY;
+    if (from == SH_HELPER_GONE)
+        sh_helper_join(helper);
+    int error = start(helper, work, large);
+    sh_store_seq_cst(&helper->state, error ? SH_HELPER_NONE : SH_HELPER_AWAKE);
+    sh_os_wake(&helper->state, 1);
+    return error;
 }
+
+void sh_helper_sleep(struct sh_helper *helper, bool (*wanted)(void))
+{
+    uint32_t awake = SH_HELPER_AWAKE, asleep = SH_HELPER_ASLEEP;
+    if (!sh_cas_seq_cst(&helper->state, &awake, SH_HELPER_ASLEEP))
+        return;
+    if (wanted()) {
+        sh_cas_seq_cst(&helper->state, &asleep, SH_HELPER_AWAKE);
+        return;
+    }
+    while (sh_helper_state(helper) == SH_HELPER_ASLEEP)
+        sh_os_wait(&helper->state, SH_HELPER_ASLEEP, 0);
+}
+
+void sh_helper_doze(struct sh_helper *helper, uint64_t ns)
+{
+    if (ns && sh_load_relaxed(&helper->state) == SH_HELPER_AWAKE)
+        sh_os_wait(&helper->state, SH_HELPER_AWAKE, ns);
+}
+
+bool sh_helper_ring(struct sh_helper *helper)
+{
+    uint32_t asleep = SH_HELPER_ASLEEP;
+    if (!sh_cas_seq_cst(&helper->state, &asleep, SH_HELPER_AWAKE))
+        return false;
+    sh_os_wake(&helper->state, 1);
+    return true;
+}
+
+void sh_helper_end(struct sh_helper *helper, bool itself)
+{
+    uint32_t now = sh_helper_state(helper);
+    uint32_t ending = itself ? SH_HELPER_GONE : SH_HELPER_ENDING;
+    do {
+        if (now != SH_HELPER_AWAKE && now != SH_HELPER_ASLEEP)
+            return;
+    } while (!sh_cas_seq_cst(&helper->state, &now, ending));
+    if (itself)
+        return;
+    sh_os_wake(&helper->state, 1);
+    sh_helper_join(helper);
+    sh_store_seq_cst(&helper->state, SH_HELPER_NONE);
+}
+
+/* ---- As a thread of the heap's ---- */
 
 /* As a thread of the program's between its start and its registration: see
  * threads/strangers.c. */
