@@ -93,6 +93,12 @@ static const struct sh_thread_hooks hooks = {
     .holds = holds,
 };
 
+/* Before there are threads: a fork beside the first use of the heap has to find them. */
+__attribute__((constructor(101))) static void set_hooks(void)
+{
+    sh_registry_set_hooks(&hooks);
+}
+
 /* Tables of ours in the data segment that hold no object's address. */
 static void exclude_tables(void)
 {
@@ -120,7 +126,7 @@ static void init_once(void)
         sh_memcheck_init();
         sh_fill_init();
         sh_size_class_init();
-        sh_registry_set_hooks(&hooks);
+        set_hooks(); /* there is a constructor that came before */
         /* Pairs with sh_heap_init. */
         sh_store_release(&ready, true);
     }

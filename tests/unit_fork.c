@@ -11,8 +11,10 @@
 
 #include <cmocka.h>
 
+#include "heaps/malloc.h"
 #include "lib/meta.h"
 #include "lib/os_thread.h"
+#include "tests/child.h"
 #include "tests/workers.h"
 
 /* ---- What goes on in other threads at the fork ---- */
@@ -421,9 +423,57 @@ static void the_heap_is_told(void **unused)
     join(other);
 }
 
+/* ---- Beside the first use of the heap ---- */
+
+#define FIRST_USES 120
+#define FIRST_USE_NS 150000 /* about how long it takes */
+
+static void *use_first(void *unused)
+{
+    set_flag(&stage, 1);
+    while (sh_load_acquire(&stage) == 1)
+        ;
+    sh_free(sh_malloc(100));
+    return NULL;
+}
+
+static void fork_beside_the_first_use(void *delay)
+{
+    sh_registry_set_hooks(heap);
+    sh_store_relaxed(&stage, 0);
+    pthread_t thread = start(use_first, NULL);
+    await_flag(&stage, 1);
+    uint64_t end = sh_os_now_ns() + (uintptr_t)delay;
+    sh_store_seq_cst(&stage, 2);
+    while (sh_os_now_ns() < end)
+        ;
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(20);
+        sh_free(sh_malloc(100));
+        _exit(0);
+    }
+    MUST(wait_for(child) == 0);
+    join(thread);
+}
+
+static void forks_beside_the_first_use(void **unused)
+{
+    if (SH_TSAN)
+        skip();
+    for (uintptr_t i = 0; i < FIRST_USES; i++) {
+        struct child child;
+        uintptr_t delay = FIRST_USE_NS / FIRST_USES * i;
+        child_run(&child, fork_beside_the_first_use, (void *)delay);
+        if (!child_returned(&child))
+            fail_msg("status %#x: %s", child.status, child.text);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(forks_beside_the_first_use), /* before the others use it */
         cmocka_unit_test(a_lone_thread_forks),
         cmocka_unit_test(the_heap_is_told),
         cmocka_unit_test(a_child_forks_again),
