@@ -38,6 +38,17 @@ static inline uint64_t begin_stress(void)
     return setting("STRESS_SECONDS", 5);
 }
 
+/* However long it takes, within reason, where others leave little of the machine. */
+#define MORE_SECONDS 100
+
+static inline void run_until_over(uint64_t seconds, bool (*has_done_enough)(void))
+{
+    sleep_us((unsigned)seconds * 1000000);
+    for (unsigned i = 0; i < MORE_SECONDS * 100 && !has_done_enough(); i++)
+        sleep_us(10000);
+    over = true;
+}
+
 /* Waits for one thread and has the next, which finds the cache that it left. */
 static inline void have_threads(void *(*routine)(void *))
 {

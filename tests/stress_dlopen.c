@@ -12,13 +12,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "tests/heap.h"
+#include "tests/stress.h"
 
 #define LOADERS 4
 #define SLOTS 64
 #define BYTES 100
 
-static _Atomic bool over;
 static _Atomic size_t loads, collections, allocations;
 
 typedef void keep_fn(size_t i, void *p);
@@ -103,6 +102,11 @@ static void *collect(void *unused)
     return NULL;
 }
 
+static bool has_done_enough(void)
+{
+    return sh_load_relaxed(&loads) >= LOADERS && sh_load_relaxed(&collections) > 10;
+}
+
 /*
  * The thread sanitizer walks the loader's list in dlopen with a lock of its own held: a
  * collector, which has the loader's and waits for who wants it, would wait for ever.
@@ -111,20 +115,17 @@ int main(void)
 {
     if (SH_TSAN)
         return 77;
-    const char *text = getenv("STRESS_SECONDS");
-    unsigned seconds = text ? (unsigned)strtoul(text, NULL, 0) : 5;
     pthread_t threads[LOADERS + 3];
     for (int i = 0; i < LOADERS; i++)
         threads[i] = start(load_and_unload, NULL);
     threads[LOADERS] = start(allocate, NULL);
     threads[LOADERS + 1] = start(allocate, NULL);
     threads[LOADERS + 2] = start(collect, NULL);
-    sleep_us(seconds * 1000000);
-    over = true;
+    run_until_over(setting("STRESS_SECONDS", 5), has_done_enough);
     for (int i = 0; i < LOADERS + 3; i++)
         join(threads[i]);
     printf("%zu loads, %zu collections, %zu allocations\n", loads, collections,
         allocations);
-    MUST(loads >= LOADERS && collections > 10);
+    MUST(has_done_enough());
     return 0;
 }

@@ -356,9 +356,6 @@ static void free_all_slots(void)
     }
 }
 
-/* The time to run may be too short for that, where others leave little of it. */
-#define MORE_SECONDS 100
-
 static bool has_done_enough(void)
 {
     return sh_load_relaxed(&collections) > 1 && sh_load_relaxed(&finalised) > 0 &&
@@ -374,10 +371,7 @@ int main(void)
     pthread_t checker = start(check, NULL);
     for (size_t i = 0; i < THREADS; i++)
         threads[i] = start(beget, NULL);
-    sleep_us((unsigned)seconds * 1000000);
-    for (unsigned i = 0; i < MORE_SECONDS * 100 && !has_done_enough(); i++)
-        sleep_us(10000);
-    over = true;
+    run_until_over(seconds, has_done_enough);
     for (size_t i = 0; i < THREADS; i++)
         join(threads[i]);
     join(collector);
