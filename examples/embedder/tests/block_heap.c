@@ -63,10 +63,10 @@ static size_t head_of(uintptr_t word)
     return block;
 }
 
-static size_t live_head(const void *ptr)
+static size_t live_head(uintptr_t word)
 {
-    size_t block = head_of((uintptr_t)ptr);
-    return block < blocks && heap + block * BLOCK == ptr ? block : blocks;
+    size_t block = head_of(word);
+    return block < blocks && (uintptr_t)heap + block * BLOCK == word ? block : blocks;
 }
 
 /* ---- Allocating ---- */
@@ -109,14 +109,14 @@ static void free_block(size_t head)
 
 void gc_free(void *ptr)
 {
-    size_t head = live_head(ptr);
+    size_t head = live_head((uintptr_t)ptr);
     if (head < blocks)
         free_block(head);
 }
 
 size_t gc_nbytes(const void *ptr)
 {
-    size_t head = live_head(ptr);
+    size_t head = live_head((uintptr_t)ptr);
     return head < blocks ? length(head) * BLOCK : 0;
 }
 
@@ -187,7 +187,7 @@ void gc_sweep_all(void)
 
 void gc_weakref_mark(void *ptr)
 {
-    size_t head = live_head(ptr);
+    size_t head = live_head((uintptr_t)ptr);
     if (head < blocks)
         flags[head] |= WEAK;
 }
