@@ -207,7 +207,7 @@ static void release_cells(struct sh_cache *cache, struct sh_span *span, uint32_t
 static void set_limit(struct sh_depot *depot, struct sh_bin *bin, unsigned c)
 {
     unsigned halvings = depot->overflows / OVERFLOWS_TO_HALVE;
-    size_t rounds = sh_size_classes[c].magazine >> sh_min(halvings, 8);
+    size_t rounds = (size_t)sh_size_classes[c].magazine >> sh_min(halvings, 8);
     bin->limit = depot->magazine + sh_max(rounds, SHRUNK_ROUNDS);
 }
 

@@ -343,21 +343,20 @@ bool sh_callback_move_finaliser(struct sh_cell cell, const void *q)
  * But a run may have been left by an exception or longjmp, of which nobody tells us. That
  * shows where a frame does not lie below its own. Otherwise it is taken for left once it
  * refused 16 others, and no callback came back to it meanwhile; inside another run 256,
- * then 4096, and so on. So callbacks that ask on and on are in few runs, too.
+ * then 4096, and the last 32768, whose place the next one takes. So callbacks that ask on
+ * and on are in few runs, too.
  */
-#define RUNS 8
+#define RUNS 4
 #define REFUSALS_BITS 4
-static SH_TLS struct {
-    uintptr_t frame;
-    unsigned refused;
-} runs[RUNS];
+static SH_TLS uintptr_t run_frames[RUNS];
+static SH_TLS uint16_t run_refused[RUNS];
 static SH_TLS unsigned run_count;
 
 static bool refuses(unsigned run)
 {
-    if (run < RUNS && runs[run - 1].refused >> (REFUSALS_BITS * run))
+    if (run_refused[run - 1] >> sh_min(REFUSALS_BITS * run, 15u))
         return false;
-    runs[run - 1].refused++;
+    run_refused[run - 1]++;
     return true;
 }
 
@@ -365,18 +364,18 @@ static bool refuses(unsigned run)
 static void came_back(const struct sh_callback_run *run)
 {
     run_count = run->number;
-    runs[run_count - 1].frame = run->frame;
-    runs[run_count - 1].refused = 0;
+    run_frames[run_count - 1] = run->frame;
+    run_refused[run_count - 1] = 0;
 }
 
 SH_NOINLINE bool sh_callback_begin(struct sh_callback_run *run)
 {
     run->frame = (uintptr_t)__builtin_frame_address(0);
-    while (run_count && runs[run_count - 1].frame <= run->frame)
+    while (run_count && run_frames[run_count - 1] <= run->frame)
         run_count--;
     if (run_count && refuses(run_count))
         return false;
-    run->number = run_count + 1;
+    run->number = run_count < RUNS ? run_count + 1 : RUNS;
     came_back(run);
     return true;
 }
@@ -475,7 +474,7 @@ static bool next_job(
     return there;
 }
 
-static void run_job(const struct job *job, const struct sh_callback_run *run)
+static void call_back(const struct job *job)
 {
     if (job->weak)
         gc_weakref_about_to_be_freed(job->object);
@@ -484,6 +483,12 @@ static void run_job(const struct job *job, const struct sh_callback_run *run)
     /* Until the program has set the type there is nothing to finalise. */
     else if (job->final && *(void **)job->object)
         gc_finalise(job->object);
+}
+
+static void run_job(const struct job *job, const struct sh_callback_run *run)
+{
+    if (job->object)
+        call_back(job);
     came_back(run);
     sh_callback_let_go(job->outer);
 }
