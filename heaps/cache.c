@@ -466,7 +466,7 @@ static void change_owner(struct sh_span *span, struct sh_cache *cache)
     uintptr_t old = sh_load_relaxed(&span->owner);
     /* Pairs with deliver in heaps/remote.c; not a store, for a table may come. */
     while (!sh_cas_weak_seq_cst(
-        &span->owner, &old, (uintptr_t)cache | (old & SH_OWNER_SLOW))) {
+        &span->owner, &old, (uintptr_t)cache | (old & SH_OWNER_FLAGS))) {
     }
 }
 

@@ -23,7 +23,7 @@ static struct sh_span *take_inbox(struct sh_cache *cache)
 
 static struct sh_cache *owner_now(struct sh_span *span)
 {
-    return (struct sh_cache *)(sh_load_seq_cst(&span->owner) & ~SH_OWNER_SLOW);
+    return (struct sh_cache *)(sh_load_seq_cst(&span->owner) & ~SH_OWNER_FLAGS);
 }
 
 static void notify(struct sh_span *span);

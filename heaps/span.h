@@ -138,7 +138,7 @@ struct sh_span {
      * line of their own: other threads' frees read them while the owner writes states. */
     SH_ALIGNED(SH_CACHE_LINE) uintptr_t base; /* of cell 0 */
     uint64_t reciprocal;                      /* 0 where there is one cell */
-    _Atomic uintptr_t owner; /* a struct sh_cache *, or'ed with SH_OWNER_SLOW */
+    _Atomic uintptr_t owner; /* a struct sh_cache *, or'ed with SH_OWNER_FLAGS */
     uint32_t cell_count;
     uint16_t bin_offset; /* of its bin in its owner's cache, bytes */
     uint8_t kind, state;
@@ -149,14 +149,16 @@ struct sh_span {
     SH_ALIGNED(SH_CACHE_LINE) sh_cell_byte states[];
 };
 
-/* In `owner`: every free goes the slow way, for the span has final or weak bits, or dead
- * cells that wait to be swept, or cells are filled (heaps/fill.h). */
+/* In `owner`: every free goes the slow way, for the span has tables, or dead cells that wait
+ * to be swept, or cells are filled (heaps/fill.h); and: it has tables, so that it stays so. */
 #define SH_OWNER_SLOW ((uintptr_t)1)
+#define SH_OWNER_TABLES ((uintptr_t)2)
+#define SH_OWNER_FLAGS (SH_OWNER_SLOW | SH_OWNER_TABLES)
 #define SH_WAKE_NEVER UINT32_MAX
 
 SH_INLINE struct sh_cache *sh_span_owner(struct sh_span *span)
 {
-    return (struct sh_cache *)(sh_load_relaxed(&span->owner) & ~SH_OWNER_SLOW);
+    return (struct sh_cache *)(sh_load_relaxed(&span->owner) & ~SH_OWNER_FLAGS);
 }
 
 /* Words that have a cell; the table has room for one bit more. */

@@ -13,11 +13,6 @@ static void sweep_table(_Atomic(_Atomic uint64_t *) *table, uint32_t w, uint64_t
         sh_and_relaxed(&bits[w], kept);
 }
 
-static bool has_tables(struct sh_span *span)
-{
-    return sh_load_seq_cst(&span->final_bits) || sh_load_seq_cst(&span->weak_bits);
-}
-
 /* Returns the live cells that are left. */
 static uint64_t sweep_word(struct sh_span *span, uint32_t w)
 {
@@ -32,15 +27,13 @@ static uint64_t sweep_word(struct sh_span *span, uint32_t w)
     return live & ~dead;
 }
 
-/* Only the owner asks for the flag, and it is here; others may set it, after their table. */
+/* Others may set flags meanwhile. Of a span that has tables no free is fast even for a moment:
+ * it would leave its cell's bits. */
 static void let_frees_be_fast(struct sh_span *span)
 {
-    if (!(sh_load_relaxed(&span->owner) & SH_OWNER_SLOW) || has_tables(span) ||
-        sh_load_relaxed(&sh_fill_on))
-        return;
-    sh_and_seq_cst(&span->owner, ~SH_OWNER_SLOW);
-    if (has_tables(span))
-        sh_or_seq_cst(&span->owner, SH_OWNER_SLOW);
+    uintptr_t seen = sh_load_relaxed(&span->owner);
+    if ((seen & SH_OWNER_FLAGS) == SH_OWNER_SLOW && !sh_load_relaxed(&sh_fill_on))
+        sh_cas_seq_cst(&span->owner, &seen, seen & ~SH_OWNER_FLAGS);
 }
 
 /* Others ask whether the span is due; of a cell that is reachable either answer says so. */

@@ -37,10 +37,9 @@ bool sh_table_set(struct sh_cell cell, sh_table *table)
     _Atomic uint64_t *bits = table_of(cell.span, table);
     if (!bits)
         return false;
-    /* Who is about to clear the flag looks for tables once more after (heaps/sweep.c): what
-     * this finds set stays, or is set again. */
-    if (!(sh_load_seq_cst(&cell.span->owner) & SH_OWNER_SLOW))
-        sh_or_seq_cst(&cell.span->owner, SH_OWNER_SLOW);
+    /* Both at once: from then on nobody clears SLOW (heaps/sweep.c). */
+    if (!(sh_load_seq_cst(&cell.span->owner) & SH_OWNER_TABLES))
+        sh_or_seq_cst(&cell.span->owner, SH_OWNER_FLAGS);
     sh_or_relaxed(&bits[cell.index / 64], sh_cell_bit(cell.index));
     return true;
 }

@@ -4,7 +4,7 @@
  * weakly referenced (the seed's FTB and WTB).
  *
  * A span gets a table when its first bit is set. From then on its owner field carries
- * SH_OWNER_SLOW, so that every free of its cells takes the slow path and clears the
+ * SH_OWNER_FLAGS, so that every free of its cells takes the slow path and clears the
  * bits; other spans pay nothing. Bits are set only on live cells, by atomic OR, in a
  * critical section.
  */

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "heaps/sweep.h"
 #include "heaps/tables.h"
 #include "tests/spans.h"
 
@@ -84,7 +85,7 @@ static void frees_take_the_slow_path(void **unused)
     struct sh_span *span = small_span(SH_KIND_SCAN, 64);
     sh_store_seq_cst(&span->owner, (uintptr_t)&cache);
     assert_true(sh_table_set(cell_of(span, 1), &span->weak_bits));
-    assert_int_equal(sh_load_relaxed(&span->owner), (uintptr_t)&cache | SH_OWNER_SLOW);
+    assert_int_equal(sh_load_relaxed(&span->owner), (uintptr_t)&cache | SH_OWNER_FLAGS);
     assert_ptr_equal(sh_span_owner(span), &cache);
     /* Cleared bits leave it: the table is still there. */
     assert_true(sh_table_clear(cell_of(span, 1), &span->weak_bits));
@@ -169,6 +170,44 @@ static void no_bit_is_lost_with_the_first_table(void **unused)
     join(thread);
 }
 
+/* ---- One sets the first bit, the owner sweeps ---- */
+
+static void *sweep_rounds(void *unused)
+{
+    for (uint32_t round = 1; round <= ROUNDS; round++) {
+        await_round(&begun, round);
+        sh_critical_enter();
+        sh_span_sweep(shared);
+        sh_critical_leave();
+        sh_store_seq_cst(&done, round);
+    }
+    return NULL;
+}
+
+/* Not even for a moment: a free just then would leave the bit. */
+static void with_a_bit_frees_are_slow_while_it_is_swept(void **unused)
+{
+    pthread_t thread = start(sweep_rounds, NULL);
+    uint32_t fast = 0;
+    for (uint32_t round = 1; round <= ROUNDS; round++) {
+        shared = small_span(SH_KIND_SCAN, 64);
+        sh_or_seq_cst(&shared->owner, SH_OWNER_SLOW);
+        sh_store_seq_cst(&begun, round);
+        for (volatile uint32_t i = 0; i < round % 100; i++) {
+        }
+        MUST(sh_table_set(cell_of(shared, 1), &shared->weak_bits));
+        for (uint32_t i = 0; sh_load_seq_cst(&done) != round; i++) {
+            fast += !(sh_load_relaxed(&shared->owner) & SH_OWNER_SLOW);
+            if (i > 10000)
+                sched_yield();
+        }
+        assert_true(sh_load_relaxed(&shared->owner) & SH_OWNER_SLOW);
+        sh_run_give(shared);
+    }
+    join(thread);
+    assert_int_equal(fast, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -180,6 +219,7 @@ int main(void)
         SPAN_TEST(a_large_object_has_a_bit_too),
         SPAN_TEST(tables_end_with_the_span),
         SPAN_TEST(no_bit_is_lost_with_the_first_table),
+        SPAN_TEST(with_a_bit_frees_are_slow_while_it_is_swept),
     };
     return cmocka_run_group_tests(tests, begin, NULL);
 }
