@@ -573,8 +573,10 @@ SH_INLINE bool free_cell(struct sh_cell cell)
  * whole. */
 static SH_NOINLINE void clear_tables(void *p, struct sh_cell cell)
 {
-    if (sh_weak_freed(cell))
+    if (sh_weak_freed(cell)) {
         gc_weakref_about_to_be_freed(p);
+        sh_weak_freed(cell); /* what the program made in there */
+    }
     sh_critical_enter();
     sh_callback_forget(cell);
     sh_critical_leave();

@@ -7,6 +7,8 @@
 
 #include <cmocka.h>
 
+#include <splitheap/weakref.h>
+
 #include "tests/heap.h"
 
 struct object {
@@ -17,7 +19,8 @@ struct object {
 static char some_type;
 static _Atomic size_t about_to_be_freed, sweeps, dispatched;
 static size_t freed_at_sweep;
-static bool collected_inside;
+static bool collected_inside, refers_inside;
+static struct gc_weakref *made_inside;
 
 GC_PUBLIC void gc_weakref_about_to_be_freed(void *p)
 {
@@ -26,6 +29,10 @@ GC_PUBLIC void gc_weakref_about_to_be_freed(void *p)
     MUST(++object->freed == 1 && object->finalised == 0);
     MUST(!gc_is_locked());
     about_to_be_freed++;
+    if (refers_inside) {
+        gc_weakref_mark(p);
+        made_inside = gc_weakref_new(p, NULL, NULL);
+    }
     if (!collected_inside)
         return;
     collected_inside = false;
@@ -157,6 +164,29 @@ static void freeing_tells(void **unused)
     assert_int_equal(about_to_be_freed, 2);
 }
 
+static void *alloc_marked(size_t bytes)
+{
+    void *p = gc_alloc(bytes, 0);
+    gc_weakref_mark(p);
+    return p;
+}
+
+/* The object is whole, but goes after. */
+static void what_the_hook_makes_is_cleared_too(void **unused)
+{
+    refers_inside = true;
+    gc_free(alloc_marked(64));
+    gc_free(alloc_marked(50000));
+    refers_inside = false;
+    assert_int_equal(about_to_be_freed, 2);
+    assert_non_null(made_inside);
+    assert_null(gc_weakref_get(made_inside));
+    gc_collect();
+    for (int i = 0; i < 200; i++)
+        gc_free(gc_alloc(64, 0));
+    assert_int_equal(about_to_be_freed, 2);
+}
+
 static void *free_it(void *p)
 {
     gc_free(p);
@@ -260,6 +290,7 @@ int main(void)
         TEST(the_sweep_comes_once_and_after_all),
         TEST(what_is_held_is_not_told_of),
         TEST(freeing_tells),
+        TEST(what_the_hook_makes_is_cleared_too),
         TEST(freeing_elsewhere_tells),
         TEST(moving_tells_of_where_it_was),
         TEST(both_are_told_the_weak_reference_first),
