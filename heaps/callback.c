@@ -111,10 +111,7 @@ static bool is_hooked(struct sh_cell cell)
 /* True: it was to be told of, and is so no longer. */
 static bool take_hook(struct sh_cell cell)
 {
-    bool hooked = is_hooked(cell);
-    if (hooked)
-        sh_weak_unhook(cell);
-    return hooked;
+    return sh_table_test(cell, &cell.span->weak_bits) && sh_weak_unhook(cell);
 }
 
 static bool queue_cell(struct sh_cell cell, bool hooked, bool final)

@@ -281,21 +281,30 @@ bool sh_weak_hook(struct sh_cell cell)
     return done;
 }
 
+/* Others may clear the weak bit until the lock is taken. */
+static bool is_hooked(struct sh_cell cell)
+{
+    return sh_table_test(cell, &cell.span->weak_bits) && sh_weak_is_hooked(cell);
+}
+
 bool sh_weak_tells(struct sh_cell cell)
 {
     if (!sh_weak_count())
         return true;
     sh_lock_acquire(&sh_weak_lock);
-    bool hooked = sh_weak_is_hooked(cell);
+    bool hooked = is_hooked(cell);
     sh_lock_release(&sh_weak_lock);
     return hooked;
 }
 
-void sh_weak_unhook(struct sh_cell cell)
+bool sh_weak_unhook(struct sh_cell cell)
 {
     sh_lock_acquire(&sh_weak_lock);
-    sh_weak_clear_hooked(cell);
+    bool hooked = is_hooked(cell);
+    if (hooked)
+        sh_weak_clear_hooked(cell);
     sh_lock_release(&sh_weak_lock);
+    return hooked;
 }
 
 /* ---- Freeing ---- */
@@ -471,10 +480,11 @@ static void each_dead(visit_fn *visit)
     sh_lock_release(&sh_weak_lock);
 }
 
-/* Unless no more than so many wait. */
-static void mark_from_queue(size_t before)
+/* Threads without a record go on: of what is queued now, any may have come since it was
+ * marked from. */
+static void mark_from_queue(void)
 {
-    if (sh_load_relaxed(&waiting) == before)
+    if (!sh_load_relaxed(&waiting))
         return;
     sh_weak_add_queued();
     sh_mark_complete();
@@ -490,9 +500,8 @@ void sh_weak_clear_short(void)
 {
     if (!sh_weak_count())
         return;
-    size_t before = sh_load_relaxed(&waiting);
     each_dead(clear_short);
-    mark_from_queue(before);
+    mark_from_queue();
 }
 
 static void clear_rest(struct sh_span *span, uint32_t w, uint64_t dead)
@@ -520,7 +529,6 @@ static void drop(struct sh_span *span, uint32_t w, uint64_t dead)
 
 void sh_weak_clear_rest(bool run)
 {
-    size_t before = sh_load_relaxed(&waiting);
     if (!sh_weak_count())
         return;
     if (!sh_weak_all_live || !run) {
@@ -529,7 +537,7 @@ void sh_weak_clear_rest(bool run)
     }
     each_dead(clear_or_keep);
     sh_mark_complete();
-    mark_from_queue(before);
+    mark_from_queue();
 }
 
 static void each_link_of(struct sh_span *span,
@@ -608,13 +616,18 @@ static struct sh_weak_link *take_queued(sh_weak_filter *wanted)
     return link;
 }
 
-static struct sh_weak_link *next_queued(sh_weak_filter *wanted, void **outer)
+/* A reference may be freed from then on: what is to be called is in `call`; NULL of a
+ * finalize. */
+static struct sh_weak_link *next_queued(
+    sh_weak_filter *wanted, struct sh_weak_call *call, void **outer)
 {
     sh_critical_enter();
     sh_lock_acquire(&sh_weak_lock);
     struct sh_weak_link *link = take_queued(wanted);
+    if (link && sh_weak_kind_of(link) != SH_WEAK_FINALIZE)
+        *call = sh_weakref_callback(link);
     if (link)
-        *outer = sh_callback_hold(link, NULL);
+        *outer = sh_callback_hold(link, call->ctx);
     sh_lock_release(&sh_weak_lock);
     __asm__ volatile("" : "+r"(link)::"memory"); /* here it is a root */
     sh_critical_leave();
@@ -624,14 +637,15 @@ static struct sh_weak_link *next_queued(sh_weak_filter *wanted, void **outer)
 bool sh_weak_run_one(sh_weak_filter *wanted)
 {
     void *outer = NULL;
+    struct sh_weak_call call = {NULL, NULL};
     struct sh_weak_link *link =
-        sh_load_relaxed(&waiting) ? next_queued(wanted, &outer) : NULL;
+        sh_load_relaxed(&waiting) ? next_queued(wanted, &call, &outer) : NULL;
     if (!link)
         return false;
-    if (sh_weak_kind_of(link) == SH_WEAK_FINALIZE)
-        sh_finalize_call(link);
+    if (call.function)
+        call.function((struct gc_weakref *)link, call.ctx);
     else
-        sh_weakref_call(link);
+        sh_finalize_call(link);
     sh_callback_let_go(outer);
     return true;
 }

@@ -34,6 +34,8 @@
 #ifndef SH_HEAPS_WEAK_LINK_H
 #define SH_HEAPS_WEAK_LINK_H
 
+#include <splitheap/weakref.h>
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -125,10 +127,10 @@ void sh_weak_link_queue(struct sh_weak_link *link);
 /* gc_weakref_mark of the live cell, in a critical section; false: no memory. */
 bool sh_weak_hook(struct sh_cell cell);
 
-/* Whether the program's hook is to be told of the cell, whose weak bit is set; and that it
- * need not be told any more. */
+/* Whether the program's hook is to be told of the cell, whose weak bit is set (in a collection);
+ * the same, and it need not be told any more. */
 bool sh_weak_tells(struct sh_cell cell);
-void sh_weak_unhook(struct sh_cell cell);
+bool sh_weak_unhook(struct sh_cell cell);
 
 /* Whether the cell is a link that leads somewhere, or is queued. Not in a critical section. */
 bool sh_weak_leads(struct sh_cell cell);
@@ -171,8 +173,12 @@ void sh_weak_valid(struct sh_span *span);
 typedef bool sh_weak_filter(const struct sh_weak_link *link);
 bool sh_weak_run_one(sh_weak_filter *wanted);
 
-/* Calls a link's callback, by its kind: heaps/weakref.c, heaps/finalize.c. */
-void sh_weakref_call(struct sh_weak_link *link);
+/* A reference's callback; has a finalize call its own. heaps/weakref.c, heaps/finalize.c */
+struct sh_weak_call {
+    gc_weakref_fn *function;
+    void *ctx;
+};
+struct sh_weak_call sh_weakref_callback(const struct sh_weak_link *link);
 void sh_finalize_call(struct sh_weak_link *link);
 
 /* The process ends: calls the finalizes that asked for that; no other callback that waits. */

@@ -10,10 +10,10 @@ struct gc_weakref {
     void *ctx;
 };
 
-void sh_weakref_call(struct sh_weak_link *link)
+struct sh_weak_call sh_weakref_callback(const struct sh_weak_link *link)
 {
-    struct gc_weakref *ref = (struct gc_weakref *)link;
-    ref->callback(ref, ref->ctx);
+    const struct gc_weakref *ref = (const struct gc_weakref *)link;
+    return (struct sh_weak_call){ref->callback, ref->ctx};
 }
 
 static struct gc_weakref *new_ref(

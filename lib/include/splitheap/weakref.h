@@ -74,8 +74,9 @@ GC_PUBLIC void *gc_weakref_get(struct gc_weakref *ref);
 
 /**
  * Frees the reference, at any time: a callback that has not begun, queued or not, will not
- * come; one that is under way may do this itself. NULL does nothing. gc_free of a reference
- * does the same.
+ * come; one that is under way may do this itself. Where another thread is just about to call
+ * it, it has begun, and comes, but its `ref` is freed. NULL does nothing. gc_free of a
+ * reference does the same.
  */
 GC_PUBLIC void gc_weakref_free(struct gc_weakref *ref);
 
