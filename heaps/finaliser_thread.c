@@ -42,20 +42,23 @@ static bool work_off(void)
         sh_finalise_for_thread();
         sh_helper_leave();
     }
-    sh_store_seq_cst(&at_work, 0u);
-    sh_os_wake(&at_work, INT_MAX);
+    if (is_it) {
+        sh_store_seq_cst(&at_work, 0u);
+        sh_os_wake(&at_work, INT_MAX);
+    }
     return entered || !may;
 }
 
-/* In the child of a fork by a finaliser this is not it any more, and ends, too. */
+/* In the child of a fork by a finaliser this is not it any more, and ends, too: another
+ * may be it by then. */
 static void run(void)
 {
     is_it = true;
     while (is_it && sh_helper_state(&thread) == SH_HELPER_AWAKE) {
-        if (is_wanted() && !work_off())
-            sh_helper_doze(&thread, NO_MEMORY_NS);
-        else
+        if (!is_wanted())
             sh_helper_sleep(&thread, is_wanted);
+        else if (!work_off())
+            sh_helper_doze(&thread, NO_MEMORY_NS);
     }
 }
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -551,6 +552,53 @@ static void *end_later(void *unused)
     return NULL;
 }
 
+/* In the thread: the first forks. In the child, which has no other thread of the heap's,
+ * another thread is made and is in the midst of one while this one ends. */
+static _Atomic bool main_gone;
+static _Atomic int deeds;
+static _Atomic pid_t forked;
+
+static void fork_in_thread(void *object)
+{
+    int before = deeds++;
+    if (before == 1 && forked == 0)
+        usleep(300000);
+    if (before > 0)
+        return;
+    while (!main_gone)
+        usleep(1000);
+    pid_t pid = fork();
+    if (pid != 0) {
+        forked = pid;
+        return;
+    }
+    gc_collect();
+    for (int i = 0; i < 3000 && deeds < 2; i++)
+        usleep(10000);
+    if (deeds < 2)
+        _exit(1);
+}
+
+/* Whether the child ended, by itself, as its last thread did. */
+static int fork_in_its_thread(void)
+{
+    int status;
+    gc_set_finaliser_mode(GC_FINALISE_IN_THREAD);
+    deed = fork_in_thread;
+    let_die(100);
+    for (int i = 0; i < 3000 && deeds == 0; i++)
+        usleep(10000);
+    gc_thread_unregister();
+    main_gone = true;
+    for (int i = 0; i < 3000; i++) {
+        if (forked && waitpid(forked, &status, WNOHANG) == forked)
+            return status != 0;
+        usleep(10000);
+    }
+    kill(forked, SIGKILL);
+    return 2;
+}
+
 /* The program is this one, started anew with an argument. */
 static void *volatile held[100];
 
@@ -562,6 +610,8 @@ static int exiting(const char *how)
         start(end_later, NULL);
         pthread_exit(NULL);
     }
+    if (strcmp(how, "fork") == 0)
+        return fork_in_its_thread();
     for (int i = 0; i < 100; i++) {
         held[i] = gc_alloc(i % 2 ? 64 : 50000, 0);
         MUST(gc_set_finaliser(held[i], say, NULL) == 0);
@@ -626,6 +676,15 @@ static void the_process_ends_with_its_last_thread(void **unused)
     }
 }
 
+static void a_child_of_the_thread_ends_with_its_last_one(void **unused)
+{
+    int status;
+    if (SH_TSAN)
+        skip(); /* wants no threads in children */
+    bytes_written("fork", "", &status);
+    assert_int_equal(status, 0);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1)
@@ -654,6 +713,7 @@ int main(int argc, char **argv)
         MODE_TEST(a_child_has_a_descriptor_of_its_own),
         MODE_TEST(at_exit_all_run_if_so_wanted),
         MODE_TEST(the_process_ends_with_its_last_thread),
+        MODE_TEST(a_child_of_the_thread_ends_with_its_last_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
