@@ -180,6 +180,7 @@ static void measure_map(size_t count)
 int main(int argc, char **argv)
 {
     size_t count = argc > 1 ? strtoul(argv[1], NULL, 10) : COUNT;
+    double began = bench_now();
 
     if (count < 1 || count > (size_t)100 * COUNT)
         bench_fail("COUNT is from 1 to 100000000");
@@ -193,6 +194,7 @@ int main(int argc, char **argv)
     measure_map(count);
     measure_finalisers(count);
     gc_sweep_all();
-    printf("  \"objects_each\": %zu\n}\n", count);
+    printf("  \"objects_each\": %zu,\n  \"seconds\": %.3f\n}\n", count,
+        bench_now() - began);
     return 0;
 }

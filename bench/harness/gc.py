@@ -14,6 +14,7 @@ from harness.gc_plots import PLOTS
 from harness.gc_report import lines
 from harness.gc_workloads import (
     BASE,
+    COSTS,
     CURVES,
     FIELDS,
     LIMITED,
@@ -21,10 +22,10 @@ from harness.gc_workloads import (
     MARKING,
     NAMES,
     PERCENTS,
+    Costs,
     Load,
     Marking,
     back_ends,
-    bound_figures,
 )
 
 Effort = collections.namedtuple("Effort", "limit rounds scale")  # limit: in seconds
@@ -32,7 +33,7 @@ EFFORTS = {"full": Effort(1600, 5, 100), "quick": Effort(130, 3, 25)}
 
 
 class Suite(suite.Suite):
-    """The rounds: workloads, workloads in limited heaps, and marking; and memory over time."""
+    """Workloads, some in limited heaps, marking, and single costs; and memory over time."""
 
     def __init__(self, arguments, place):
         columns, self.missing = back_ends(place)
@@ -47,8 +48,9 @@ class Suite(suite.Suite):
         limited = [entry for entry in loads if entry[0] in LIMITED]
         self.workloads = [] if arguments.limits else [Load(entry, scale) for entry in loads]
         self.workloads += [Load(entry, scale, p) for entry in limited for p in PERCENTS]
-        if MARKING in asked and not arguments.limits:
-            self.workloads.append(Marking(scale))
+        for name, make in ((MARKING, Marking), (COSTS, Costs)):
+            if name in asked and not arguments.limits:
+                self.workloads.append(make(scale))
         everything = not arguments.only and not arguments.limits
         self.curves = [load for load in self.workloads if everything and load.name in CURVES]
 
@@ -67,16 +69,14 @@ class Suite(suite.Suite):
 
     def keep(self, entry, workload, usages):
         for name, run in usages.items():
-            marking = workload.section == MARKING
-            figures = bound_figures(run, int(name)) if marking else run.figures()
-            entry["runs"][name].append(figures)
+            entry["runs"][name].append(workload.figures(run, name))
         self.note_settings(usages)
 
     def note_settings(self, usages):
         """What a back end says of itself goes to the head of the report."""
         for column in self.columns:
             run = usages.get(column.name)
-            if run and run.told and column.name not in self.told:
+            if run and run.told and "settings" in run.told and column.name not in self.told:
                 self.told.add(column.name)
                 self.document["allocators"][column.name] += ": " + run.told["settings"]
 
@@ -104,7 +104,7 @@ def new_document(arguments, columns):
     versions = {c.name: "%s %s" % (c.package, c.version()) for c in columns}
     versions[OURS] = "commit %s" % record.commit(record.root())
     document = record.new_document(arguments, "gc", BASE, versions, [])
-    document.update(limits={}, marking={})
+    document.update(limits={}, marking={}, costs={})
     return document
 
 

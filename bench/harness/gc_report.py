@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The tables of a document of the gc suite, as lines of text."""
+import statistics
+
 from harness import record
 from harness.allocators import OURS
 from harness.gc_results import aims, shares, speed_up
@@ -94,6 +96,32 @@ def marking_table(document):
             yield "  one marker to two: %.2f" % speed_up(entry)
 
 
+# Title, what micro_weak calls it, what of that, form.
+COSTS = (
+    ("making a weak reference, ns", "reference_new_ns", None, "%.0f"),
+    ("reading one, ns", "reference_get_ns", None, "%.0f"),
+    ("freeing one, ns", "reference_free_ns", None, "%.0f"),
+    ("pause: the objects alone, ms", "objects", "pause_ms", "%.1f"),
+    ("pause: a reference to each, ms", "references", "pause_ms", "%.1f"),
+    ("pause: half of them have just died, ms", "half_dead", "pause_ms", "%.1f"),
+    ("pause: a chain of ephemerons, ms", "ephemeron_chain", "pause_ms", "%.1f"),
+    ("setting an entry of a weak map, longest, ms", "map_set_longest_ms", None, "%.2f"),
+    ("setting a finaliser, ns", "finaliser_set_ns", None, "%.0f"),
+    ("running one, ns", "finaliser_run_ns", None, "%.0f"),
+    ("pause: a finaliser for each, ms", "finalisers", "pause_ms", "%.1f"),
+    ("pause: all finalisable, just died, ms", "all_finalised", "pause_ms", "%.1f"),
+)
+
+
+def costs_table(document):
+    for entry in document["costs"].values():
+        (runs,) = entry["runs"].values()
+        yield "What single things cost, with %d of each" % runs[0]["objects_each"]
+        for title, name, part, form in COSTS:
+            found = [run[name][part] if part else run[name] for run in runs]
+            yield "  %-46s%10s" % (title, form % statistics.median(found))
+
+
 def lines(document):
     """Everything, for the terminal and for docs/performance.md."""
     tables = []
@@ -104,6 +132,8 @@ def lines(document):
         tables.append(limits_table(document))
     if document["marking"]:
         tables.append(marking_table(document))
+    if document.get("costs"):
+        tables.append(costs_table(document))
     if aims(document):
         tables.append(aims_table(aims(document)))
     yield from record.about(document)

@@ -33,9 +33,9 @@ LOADS = (
 COLLECTED = ("weak", "references", "finalisers")  # they do not know when to free
 LIMITED = ("gcbench-2", "quad", "strings", "arrays")
 PERCENTS = (150, 200, 300)
-MARKING = "marking"
+MARKING, COSTS = "marking", "costs"
 CURVES = ("trees-down", "gcbench-2", "quad", "lru")
-NAMES = [entry[0] for entry in LOADS] + [MARKING]
+NAMES = [entry[0] for entry in LOADS] + [MARKING, COSTS]
 
 # Of one run; those of pauses and of the time to stop are in milliseconds.
 FIELDS = (
@@ -87,7 +87,8 @@ class Run:
         self.output = output
         self.told = told
         self.rows = (
-            [dict(zip(told["columns"], row)) for row in told["collections"]] if told else []
+            [dict(zip(told["columns"], row)) for row in told.get("collections", ())]
+            if told else []
         )
 
     def column(self, name, census=False):
@@ -178,20 +179,42 @@ class Load:
             raise Failure(message % (self.name, column, told["malloc"]))
         return Run(told, str(told["checksum"]).encode())
 
+    def figures(self, run, _):
+        return run.figures()
 
-class Marking:
-    """The graph marked by one and by two, and how fast that can be: micro_bound."""
+
+class Micro:
+    """A program of its own, on splitheap alone; `kept`: what a run has to leave behind."""
 
     LIMIT = 180
-    name = MARKING
-    section = "marking"
-    about = "a graph marked, and its cells touched and read as fast as can be"
 
     def __init__(self, scale):
+        self.name = self.section
         self.scale = scale
+
+    def run(self, place, column, samples=None):
+        words = [find_program(place.build, column.program), str(self.argument())]
+        child = Child(words, place, column, column.env)
+        try:
+            child.require_success(self.LIMIT)
+        finally:
+            child.kill()
+        told = json.loads(child.output())
+        return Run(told, str(told[self.kept]).encode())
+
+
+class Marking(Micro):
+    """The graph marked by one and by two, and how fast that can be: micro_bound."""
+
+    section = MARKING
+    about = "a graph marked, and its cells touched and read as fast as can be"
+    kept = "checksum"
 
     def weight(self):
         return 50 * self.scale / 100
+
+    def argument(self):
+        return self.scale
 
     def columns(self, _):
         return [
@@ -199,15 +222,28 @@ class Marking:
             for n in (1, 2)
         ]
 
-    def run(self, place, column, samples=None):
-        words = [find_program(place.build, column.program), str(self.scale)]
-        child = Child(words, place, column, column.env)
-        try:
-            child.require_success(self.LIMIT)
-        finally:
-            child.kill()
-        told = json.loads(child.output())
-        return Run(told, str(told["checksum"]).encode())
+    def figures(self, run, name):
+        return bound_figures(run, int(name))
+
+
+class Costs(Micro):
+    """A million of weak references, ephemerons, finalisers: micro_weak."""
+
+    section = COSTS
+    about = "weak references, ephemerons, weak maps and finalisers, one thing at a time"
+    kept = "objects_each"
+
+    def weight(self):
+        return 6 * self.scale / 100
+
+    def argument(self):
+        return 10000 * self.scale
+
+    def columns(self, _):
+        return [BackEnd(OURS, "micro_weak")]
+
+    def figures(self, run, _):
+        return run.told
 
 
 def bound_figures(run, threads):
