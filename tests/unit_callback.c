@@ -10,6 +10,7 @@
 #include "heaps/callback.h"
 #include "heaps/finalise.h"
 #include "heaps/tables.h"
+#include "heaps/weak_link.h"
 #include "tests/spans.h"
 
 enum what { FINALISED, TOLD };
@@ -171,6 +172,22 @@ static void an_object_without_a_type_is_not_finalised(void **unused)
 }
 
 /* Over more than two of the queue's chunks. */
+/* As a thread without a record may: it is not stopped. */
+static void what_is_queued_meanwhile_is_kept(void **unused)
+{
+    struct sh_span *malloced = small_span(SH_KIND_EXPLICIT, 64);
+    struct sh_weak_link *link = (struct sh_weak_link *)make_object(1, false, false);
+    sh_cell_set(malloced, 0, SH_CELL_LIVE);
+    sh_weak_link_init(link, SH_WEAK_FINALIZE, true);
+    assert_int_equal(sh_weak_link_attach(link, (void *)malloced->base), 0);
+    mark_all(sh_callback_add_roots);
+    sh_weak_freed((struct sh_cell){.span = malloced, .index = 0});
+    mark_all(sh_callback_gather);
+    assert_true(sh_cell_marked(span, 1));
+    assert_true(sh_weak_link_cancel(link));
+    sh_run_give(malloced);
+}
+
 static void first_come_first_served(void **unused)
 {
     for (uint32_t cell = 0; cell < 800; cell++)
@@ -317,6 +334,7 @@ int main(void)
         CALLBACK_TEST(the_dead_are_told_of_once),
         CALLBACK_TEST(free_cells_have_no_callbacks),
         CALLBACK_TEST(an_object_without_a_type_is_not_finalised),
+        CALLBACK_TEST(what_is_queued_meanwhile_is_kept),
         CALLBACK_TEST(first_come_first_served),
         CALLBACK_TEST(the_gathered_are_kept_with_all_they_reach),
         CALLBACK_TEST(what_was_freed_is_forgotten),

@@ -20,8 +20,8 @@
  * between callbacks in threads that collect at the same time. A callback that is queued comes
  * even if its reference is dropped meanwhile.
  *
- * gc_free and free of an object clear what leads to it at once; the callbacks come with the
- * next collection. So does gc_realloc where it moves the object; where the object stays,
+ * gc_free and free of an object clear what leads to it at once (where gc_lock puts gc_free
+ * off, then); the callbacks come with the next collection. So does gc_realloc where it moves the object; where the object stays,
  * what leads to it stays. References, finalizes and ephemerons cannot be resized themselves:
  * where one leads somewhere yet, that is reported and ends the program. gc_sweep_all calls
  * all back. Objects of malloc are never found dead, but may be referred to until they are
