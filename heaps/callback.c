@@ -28,12 +28,6 @@ struct queue {
     _Atomic size_t length;
 };
 
-/* What a callback that runs was given; of each thread, the innermost first. */
-struct held {
-    struct held *outer;
-    uintptr_t frame, object, context;
-};
-
 struct sh_lock sh_callback_lock = SH_LOCK_INIT(SH_RANK_CALLBACK);
 static struct queue told, finals;
 static _Atomic bool withdrawn; /* some in the queues wait no longer */
@@ -209,7 +203,7 @@ void sh_callback_gather(void)
 static void mark_held(void)
 {
     for (struct sh_thread *t = sh_registry_first(); t; t = t->next)
-        for (struct held *held = t->held; held; held = held->outer)
+        for (struct sh_held *held = t->held; held; held = held->outer)
             sh_mark_root_now(&held->object, &held->context + 1);
 }
 
@@ -393,14 +387,16 @@ void *sh_callback_hold(const void *object, const void *context)
 {
     struct sh_thread *self = sh_tls.self;
     uintptr_t frame = (uintptr_t)__builtin_frame_address(0);
-    struct held *outer = self ? self->held : NULL;
+    struct sh_held *outer = self ? self->held : NULL;
     while (outer && outer->frame <= frame)
         outer = outer->outer;
     sh_callback_let_go(outer);
     sh_critical_enter();
-    struct held *held = self ? sh_meta_alloc(sizeof *held) : NULL;
+    struct sh_held *held = self && !outer ? &self->outermost : NULL;
+    if (outer)
+        held = sh_meta_alloc(sizeof *held);
     if (held) {
-        *held = (struct held){outer, frame, (uintptr_t)object, (uintptr_t)context};
+        *held = (struct sh_held){outer, frame, (uintptr_t)object, (uintptr_t)context};
         self->held = held;
     }
     sh_critical_leave();
@@ -412,9 +408,10 @@ void sh_callback_let_go(void *outer)
     struct sh_thread *self = sh_tls.self;
     sh_critical_enter();
     while (self && self->held && self->held != outer) {
-        struct held *held = self->held;
+        struct sh_held *held = self->held;
         self->held = held->outer;
-        sh_meta_free(held, sizeof *held);
+        if (held != &self->outermost)
+            sh_meta_free(held, sizeof *held);
     }
     sh_critical_leave();
 }

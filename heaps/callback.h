@@ -85,8 +85,9 @@ void sh_callback_none_running(void);
 
 /*
  * What the calling thread's callback is given stays until let_go, though stacks may be no
- * roots; without memory it does not. Returns what let_go takes. Before a collection may
- * find it dead: in a critical section, or while it is a root.
+ * roots; what one inside another is given does not where there is no memory. Returns what
+ * let_go takes. Before a collection may find it dead: in a critical section, or while it is a
+ * root.
  */
 void *sh_callback_hold(const void *object, const void *context);
 void sh_callback_let_go(void *outer);

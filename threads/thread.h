@@ -21,6 +21,12 @@
 /* Enough for the frames of gc_blocking_begin and what it calls: see threads/stop.c. */
 #define SH_SPILLED_WORDS 96
 
+/* What a callback that runs was given, which stays meanwhile: heaps/callback.c. */
+struct sh_held {
+    struct sh_held *outer; /* of the callback inside which it runs */
+    uintptr_t frame, object, context;
+};
+
 struct sh_thread {
     struct sh_thread *next, *prev; /* registry; under the registry's lock */
     pthread_t handle;
@@ -53,7 +59,8 @@ struct sh_thread {
     void *cache;
     void *deferred;
 
-    void *held; /* what its callbacks that run were given */
+    struct sh_held *held; /* the innermost */
+    struct sh_held outermost;
 };
 
 /* What fast paths and our signal handler need of the running thread. */
