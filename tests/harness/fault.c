@@ -54,27 +54,22 @@ SH_NO_SANITIZE bool fault_now(enum fault fault)
 
 /* ---- In place of the C library's ---- */
 
-static void *next(_Atomic(void *) *found, const char *name)
+/*
+ * The sanitizers' of these names, or the C library's. Found early: the heap calls ours in
+ * critical sections, in which nobody may wait for the loader, as dlsym does.
+ */
+static struct {
+    __typeof__(&mmap) mmap;
+    __typeof__(&munmap) munmap;
+    __typeof__(&madvise) madvise;
+} behind;
+
+__attribute__((constructor(101))) static void find(void)
 {
-    void *function = sh_load_relaxed(found);
-    if (!function) {
-        function = dlsym(RTLD_NEXT, name);
-        sh_store_relaxed(found, function);
-    }
-    return function;
+    *(void **)(void *)&behind.mmap = dlsym(RTLD_NEXT, "mmap");
+    *(void **)(void *)&behind.munmap = dlsym(RTLD_NEXT, "munmap");
+    *(void **)(void *)&behind.madvise = dlsym(RTLD_NEXT, "madvise");
 }
-
-/* The loader may ask for memory while dlsym is not ready, or in dlsym itself. */
-static SH_TLS bool finding;
-
-#define NEXT(name)                                                                     \
-    static _Atomic(void *) found;                                                      \
-    __typeof__(&name) behind = NULL;                                                   \
-    if (!finding) {                                                                    \
-        finding = true;                                                                \
-        *(void **)(void *)&behind = next(&found, #name);                               \
-        finding = false;                                                               \
-    }
 
 SH_NO_SANITIZE SH_PUBLIC void *mmap(
     void *addr, size_t length, int prot, int flags, int fd, off_t offset)
@@ -83,9 +78,8 @@ SH_NO_SANITIZE SH_PUBLIC void *mmap(
         errno = ENOMEM;
         return MAP_FAILED;
     }
-    NEXT(mmap)
-    if (behind)
-        return behind(addr, length, prot, flags, fd, offset);
+    if (behind.mmap)
+        return behind.mmap(addr, length, prot, flags, fd, offset);
     return (void *)syscall(SYS_mmap, addr, length, prot, flags, fd, offset);
 }
 
@@ -95,8 +89,8 @@ SH_NO_SANITIZE SH_PUBLIC int munmap(void *addr, size_t length)
         errno = ENOMEM;
         return -1;
     }
-    NEXT(munmap)
-    return behind ? behind(addr, length) : (int)syscall(SYS_munmap, addr, length);
+    return behind.munmap ? behind.munmap(addr, length)
+                         : (int)syscall(SYS_munmap, addr, length);
 }
 
 /* Errors that the kernel has for it: locked pages, a sandbox's, and memory in motion. */
@@ -108,9 +102,8 @@ SH_NO_SANITIZE SH_PUBLIC int madvise(void *addr, size_t length, int advice)
         errno = errors[sh_add_relaxed(&turn, 1u) % 4];
         return -1;
     }
-    NEXT(madvise)
-    return behind ? behind(addr, length, advice)
-                  : (int)syscall(SYS_madvise, addr, length, advice);
+    return behind.madvise ? behind.madvise(addr, length, advice)
+                          : (int)syscall(SYS_madvise, addr, length, advice);
 }
 
 SH_NO_SANITIZE SH_PUBLIC void *mremap(

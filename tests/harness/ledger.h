@@ -40,7 +40,7 @@ struct entry {
     _Atomic uintptr_t hidden; /* the address; an audit may look too late */
     size_t asked;             /* bytes asked for */
     size_t bytes;             /* that are filled: those, or all of its cell's */
-    size_t usable;            /* of its cell */
+    _Atomic size_t usable;    /* of its cell; an audit looks while it is resized */
     size_t alignment;         /* asked for */
     size_t head;              /* bytes at the start that are no contents: type, links */
     _Atomic uint32_t pending; /* callbacks that must come before it goes */
