@@ -91,7 +91,8 @@ static struct entry *take_unused(void)
 static void clear(struct entry *entry)
 {
     sh_store_relaxed(&entry->hidden, (uintptr_t)0);
-    entry->asked = entry->bytes = entry->usable = entry->alignment = entry->head = 0;
+    entry->asked = entry->bytes = entry->alignment = entry->head = 0;
+    sh_store_relaxed(&entry->usable, (size_t)0);
     sh_store_relaxed(&entry->pending, 0u);
     sh_store_relaxed(&entry->finalisers, 0u);
     entry->next = 0;
