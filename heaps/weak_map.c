@@ -237,9 +237,9 @@ static struct entry **begin_to_move(
 /* Not under the lock. Without memory the buckets stay as they are. */
 static void tend(struct gc_weak_map *map, size_t count)
 {
-    struct entry **fresh = count ? sh_weak_new(count * sizeof *fresh) : NULL;
     if (!count)
         return;
+    struct entry **fresh = sh_weak_new(count * sizeof *fresh);
     enter();
     struct entry **spare = fresh ? begin_to_move(map, fresh, count) : NULL;
     if (!fresh && map->bucket_count)

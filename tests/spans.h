@@ -62,6 +62,13 @@ static inline struct sh_span *small_span(enum sh_kind kind, size_t size)
     return span;
 }
 
+/* With a span of cells of each of a few sizes, given back after; `i` counts them. */
+#define EACH_SPAN(span, i)                                                             \
+    for (unsigned i = 0; i < 4 && (span = small_span(SH_KIND_SCAN,                     \
+                                       (size_t[]){16, 64, 1024, 32 << 10}[i]),         \
+                                  true);                                               \
+         i++, sh_run_give(span))
+
 static inline void set_marked(struct sh_span *span, uint32_t cell, bool marked)
 {
     sh_store_relaxed(&span->marks[cell], (uint8_t)marked);

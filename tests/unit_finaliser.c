@@ -11,10 +11,8 @@
 #include "lib/meta.h"
 #include "tests/spans.h"
 
-#define CELLS_MAX 5000
-
 static struct sh_span *span;
-static struct sh_finaliser wanted[CELLS_MAX];
+static struct sh_finaliser wanted[SH_CLASS_CELLS_MAX];
 
 static int begin(void **unused)
 {
@@ -66,14 +64,9 @@ static void take_all(void)
     assert_null(span->finalisers);
 }
 
-static const size_t sizes[] = {16, 64, 1024, 32 << 10};
-#define EACH_SPAN(i)                                                                   \
-    for (unsigned i = 0; i < 4 && (span = small_span(SH_KIND_SCAN, sizes[i]), true);   \
-         i++, sh_run_give(span))
-
 static void what_was_set_is_found(void **unused)
 {
-    EACH_SPAN(i)
+    EACH_SPAN(span, i)
     {
         for (uint32_t cell = 0; cell < span->cell_count; cell++)
             set(cell, cell % 2 ? one : other, (void *)(uintptr_t)(cell * 16));
@@ -90,7 +83,7 @@ static void what_was_set_is_found(void **unused)
 static void random_ones_too(void **unused)
 {
     struct random random = {.state = 1};
-    EACH_SPAN(i)
+    EACH_SPAN(span, i)
     {
         for (unsigned round = 0; round < 12; round++) {
             for (unsigned step = 0; step < 3000; step++) {

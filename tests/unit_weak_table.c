@@ -90,14 +90,9 @@ static void remove_all(void)
     check_all();
 }
 
-static const size_t sizes[] = {16, 64, 1024, 32 << 10};
-#define EACH_SPAN(i)                                                                   \
-    for (unsigned i = 0; i < 4 && (span = small_span(SH_KIND_SCAN, sizes[i]), true);   \
-         i++, sh_run_give(span))
-
 static void nothing_is_found_in_none(void **unused)
 {
-    EACH_SPAN(i)
+    EACH_SPAN(span, i)
     {
         remove_all();
         assert_null(span->weak_words);
@@ -106,7 +101,7 @@ static void nothing_is_found_in_none(void **unused)
 
 static void what_was_set_is_found(void **unused)
 {
-    EACH_SPAN(i)
+    EACH_SPAN(span, i)
     {
         for (uint32_t cell = 0; cell < span->cell_count; cell++)
             chain(cell, cell + 1);
@@ -123,7 +118,7 @@ static void what_was_set_is_found(void **unused)
 static void random_ones_too(void **unused)
 {
     struct random random = {.state = 1};
-    EACH_SPAN(i)
+    EACH_SPAN(span, i)
     {
         for (unsigned round = 0; round < 12; round++) {
             for (unsigned step = 0; step < 3000; step++) {
