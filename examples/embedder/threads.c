@@ -46,7 +46,7 @@ static void finish(struct thread *t, struct value *result)
     struct task *task = t->task;
     pthread_mutex_lock(&lisp_world);
     task->result = result;
-    memcpy(task->message, t->message, sizeof task->message);
+    memcpy(task->message, t->message, sizeof task->message - 1);
     task->done = true;
     pthread_cond_broadcast(&lisp_changed);
     pthread_mutex_unlock(&lisp_world);

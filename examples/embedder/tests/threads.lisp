@@ -27,6 +27,8 @@
 (print (join collector))
 ; Errors come out of join; a mutex is free after one.
 (print (try (lambda () (join (spawn (lambda () (car 1))))) (lambda (text) text)))
+(define (long text n) (if (= n 0) text (long (string text text) (- n 1))))
+(print (try (lambda () (join (spawn (lambda () (error (long "0123456789" 4)))))) string-length))
 (try (lambda () (with-mutex mutex (lambda () (error "inside")))) (lambda (text) (print text)))
 (print (with-mutex mutex (lambda () 'free)))
 (print (try (lambda () (with-mutex mutex (lambda () (with-mutex mutex (lambda () 1))))) (lambda (text) text)))
