@@ -468,15 +468,36 @@ static struct value *fail(struct thread *t, int count, struct value **args)
     lisp_fail(t, "%.*s", (int)t->text.length, t->text.bytes);
 }
 
+static struct value *message(struct thread *t, int count, struct value **args)
+{
+    (void)count, (void)args;
+    return lisp_string(t, t->message, strlen(t->message));
+}
+
+/* Where there is no memory for its text, that is the error; this text needs none. */
+static struct value *error_text(struct thread *t)
+{
+    static const struct primitive make = PRIMITIVE_OF("message", message, 0, 0);
+    static struct string none = {&lisp_types[STRING], 13, {"out of memory"}};
+    struct value *text = lisp_try(t, (struct value *)(uintptr_t)&make, 0, NULL);
+    return text ? text : (struct value *)&none;
+}
+
 /* (try function handler): the handler gets the error's text. */
 static struct value *try(struct thread *t, int count, struct value **args)
 {
     (void)count;
+    lisp_take_reserve(t);
     struct value *result = lisp_try(t, args[0], 0, NULL);
     if (result)
         return result;
-    struct value *text = lisp_string(t, t->message, strlen(t->message));
-    return lisp_apply(t, args[1], 1, &text);
+    lisp_give_reserve(t);
+    struct value *text = error_text(t);
+    result = lisp_apply(t, args[1], 1, &text);
+    lisp_keep(t, result);
+    lisp_take_reserve(t);
+    t->top--;
+    return result;
 }
 
 void lisp_define(struct thread *t, const struct primitive *primitives, size_t count)

@@ -246,6 +246,8 @@ struct catcher {
 struct thread {
     struct value **stack; /* the roots */
     size_t top;
+    struct pair *reserve; /* memory for an error's handler: a list */
+    int reserved;         /* its length */
     unsigned depth;
     bool finalising;
     struct catcher *catcher;
@@ -285,6 +287,10 @@ enum { FINALISED = true, PLAIN = false };
 
 /* An object of that kind, the rest zero. Fails where there is no memory. */
 void *lisp_new(struct thread *t, enum kind kind, size_t bytes, bool finalised);
+
+/* Sets memory aside for an error's handler, if there is any; lets a handler have some. */
+void lisp_take_reserve(struct thread *t);
+void lisp_give_reserve(struct thread *t);
 
 /* Keeps `v` until the top is put back. */
 void lisp_keep(struct thread *t, struct value *v);

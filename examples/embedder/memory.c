@@ -28,6 +28,8 @@ static atomic_bool due;         /* first_due is not NULL */
 static atomic_bool ending;      /* no Lisp runs any more */
 static _Thread_local bool runs; /* this thread is running */
 
+enum { RESERVE = 64, RESERVED_BYTES = 64 }; /* so many objects, of so much each */
+
 struct lisp_counts lisp_counts;
 size_t lisp_split_max;
 
@@ -106,6 +108,7 @@ static void mark_roots(void)
     for (struct thread *t = lisp_threads; t; t = t->next) {
         gc_collect_root((void **)t->stack, t->top);
         gc_collect_root((void **)&t->task, 1);
+        gc_collect_root((void **)&t->reserve, 1);
     }
     gc_collect_root((void **)&first_due, 1);
     lisp_mark_symbols();
@@ -224,6 +227,31 @@ void *lisp_new(struct thread *t, enum kind kind, size_t bytes, bool finalised)
         lisp_fail(t, "out of memory");
     object->type = &lisp_types[kind];
     return object;
+}
+
+/*
+ * When memory is out, what an error's handler is going to drop still fills it. What the
+ * handler needs until then was set aside: many small objects, for frames, bindings and
+ * short texts are such, and the place of one large object need not do for them.
+ */
+void lisp_take_reserve(struct thread *t)
+{
+    struct pair *pair;
+    for (; t->reserved < RESERVE && (pair = gc_alloc(RESERVED_BYTES, 0));
+         t->reserved++) {
+        *pair = (struct pair){&lisp_types[PAIR], NIL, (struct value *)t->reserve};
+        t->reserve = pair;
+    }
+}
+
+/* Half of it: the rest is for an outer handler, if this one runs out of memory itself. */
+void lisp_give_reserve(struct thread *t)
+{
+    for (int left = t->reserved / 2; t->reserved > left; t->reserved--) {
+        struct pair *pair = t->reserve;
+        t->reserve = (struct pair *)pair->tail;
+        gc_free(pair);
+    }
 }
 
 /* ---- What programs call ---- */

@@ -17,7 +17,7 @@ FIXED = ["--heap", "1048576"]
 AUTO = ["--auto", "33554432", "--threshold", "131072"]
 OFTEN = [*FIXED, "--threshold", "4000"]
 COUNTS_COLLECTIONS = {"churn"}
-NEEDS_A_FIXED_HEAP = {"memory"}
+NEEDS_A_FIXED_HEAP = {"full", "memory"}
 ROUNDS = 5
 
 
