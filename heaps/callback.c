@@ -15,6 +15,7 @@
 #include "threads/registry.h"
 
 #define CHUNK_ENTRIES 1022
+#define FETCHED_AHEAD 7 /* objects on their way while others are told of */
 
 /* Objects, first in, first out; 0: it waits no longer. */
 struct chunk {
@@ -34,6 +35,12 @@ static _Atomic bool withdrawn; /* some in the queues wait no longer */
 static _Atomic size_t taken;   /* finalisers that were about to be run, so far */
 
 /* ---- Queues ---- */
+
+/* Under the lock. */
+static void add_to_length(struct queue *queue, size_t more)
+{
+    sh_store_relaxed(&queue->length, sh_load_relaxed(&queue->length) + more);
+}
 
 static bool append_chunk(struct queue *queue)
 {
@@ -55,7 +62,7 @@ static bool enqueue(struct queue *queue, uintptr_t object)
     if ((!queue->last || queue->last->to == CHUNK_ENTRIES) && !append_chunk(queue))
         return false;
     queue->last->entries[queue->last->to++] = object;
-    sh_add_relaxed(&queue->length, (size_t)1);
+    add_to_length(queue, 1);
     return true;
 }
 
@@ -65,7 +72,10 @@ static bool dequeue(struct queue *queue, uintptr_t *object)
     if (!chunk)
         return false;
     *object = chunk->entries[chunk->from++];
-    sh_sub_relaxed(&queue->length, (size_t)1);
+    /* Its callback reads it when its turn comes. */
+    if (chunk->from + FETCHED_AHEAD < chunk->to)
+        __builtin_prefetch((void *)chunk->entries[chunk->from + FETCHED_AHEAD]);
+    add_to_length(queue, (size_t)-1);
     if (chunk->from == chunk->to) {
         queue->first = chunk->next;
         if (!queue->first)

@@ -49,7 +49,7 @@ struct sh_span *sh_span_new(size_t cells, uint8_t kind)
     sh_store_relaxed(&span->weak_bits, NULL);
     sh_store_relaxed(&span->waiting_bits, NULL);
     span->finalisers = NULL;
-    span->weak_words = NULL;
+    sh_store_relaxed(&span->weak_words, NULL);
     return span;
 }
 

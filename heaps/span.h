@@ -119,8 +119,8 @@ struct sh_span {
 
     /* Rare: see heaps/callback.h. */
     _Atomic(_Atomic uint64_t *) waiting_bits;
-    struct sh_finalisers *finalisers; /* under the callbacks' lock */
-    struct sh_weak_word *weak_words;  /* under SH_RANK_WEAK: heaps/weak_table.h */
+    struct sh_finalisers *finalisers;          /* under the callbacks' lock */
+    _Atomic(struct sh_weak_word *) weak_words; /* heaps/weak_table.h */
 
     /* Under the heap's lock. */
     SH_ALIGNED(SH_CACHE_LINE) struct sh_span *all_next, *all_prev; /* every span */

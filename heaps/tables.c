@@ -32,7 +32,7 @@ static _Atomic uint64_t *table_of(struct sh_span *span, sh_table *table)
     return bits;
 }
 
-bool sh_table_set(struct sh_cell cell, sh_table *table)
+bool sh_table_set_first(struct sh_cell cell, sh_table *table, bool *was)
 {
     _Atomic uint64_t *bits = table_of(cell.span, table);
     if (!bits)
@@ -40,8 +40,15 @@ bool sh_table_set(struct sh_cell cell, sh_table *table)
     /* Both at once: from then on nobody clears SLOW (heaps/sweep.c). */
     if (!(sh_load_seq_cst(&cell.span->owner) & SH_OWNER_TABLES))
         sh_or_seq_cst(&cell.span->owner, SH_OWNER_FLAGS);
-    sh_or_relaxed(&bits[cell.index / 64], sh_cell_bit(cell.index));
+    uint64_t bit = sh_cell_bit(cell.index);
+    *was = sh_or_acq_rel(&bits[cell.index / 64], bit) & bit;
     return true;
+}
+
+bool sh_table_set(struct sh_cell cell, sh_table *table)
+{
+    bool was;
+    return sh_table_set_first(cell, table, &was);
 }
 
 bool sh_table_clear(struct sh_cell cell, sh_table *table)

@@ -21,6 +21,10 @@ typedef _Atomic(_Atomic uint64_t *) sh_table;
 /* False: no memory for the table. */
 bool sh_table_set(struct sh_cell cell, sh_table *table);
 
+/* The same, and whether the bit was set before. Both acquire and release, for the weak bits
+ * (heaps/weak_table.h). */
+bool sh_table_set_first(struct sh_cell cell, sh_table *table, bool *was);
+
 /* Clears the bit; true: it was set. */
 bool sh_table_clear(struct sh_cell cell, sh_table *table);
 

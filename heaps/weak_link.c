@@ -173,6 +173,34 @@ int sh_weak_link_attach(struct sh_weak_link *link, void *target)
     return 0;
 }
 
+/* In the order of rank; once in a life of the span. */
+static SH_NOINLINE bool make_words(const void *address)
+{
+    struct sh_cell cell;
+    bool done = true;
+    sh_critical_enter();
+    if (sh_cell_find(address, &cell) == SH_FOUND_LIVE) {
+        sh_lock_acquire(&sh_callback_lock);
+        sh_lock_acquire(&sh_weak_lock);
+        done = sh_weak_make_words(cell.span);
+        sh_lock_release(&sh_weak_lock);
+        sh_lock_release(&sh_callback_lock);
+    }
+    sh_critical_leave();
+    return done;
+}
+
+static bool prepare(const void *address)
+{
+    struct sh_span *span = sh_page_map_lookup((uintptr_t)address);
+    return (span && sh_weak_words(span)) || make_words(address);
+}
+
+bool sh_weak_link_prepare(const struct sh_weak_link *link, const void *target)
+{
+    return prepare(link) && prepare(target);
+}
+
 void *sh_weak_new(size_t bytes)
 {
     void *object = gc_alloc(bytes, 0);
@@ -183,9 +211,11 @@ void *sh_weak_new(size_t bytes)
 
 void *sh_weak_link_begin(struct sh_weak_link *link, void *target, void *held)
 {
+    int error = sh_weak_link_prepare(link, target) ? 0 : ENOMEM;
     sh_critical_enter();
     sh_lock_acquire(&sh_weak_lock);
-    int error = sh_weak_link_attach(link, target);
+    if (!error)
+        error = sh_weak_link_attach(link, target);
     sh_lock_release(&sh_weak_lock);
     sh_critical_leave();
     SH_KEEP(target);
@@ -275,6 +305,12 @@ void sh_weak_link_queue(struct sh_weak_link *link)
 
 bool sh_weak_hook(struct sh_cell cell)
 {
+    if (!sh_weak_words(cell.span)) {
+        if (!sh_table_set(cell, &cell.span->weak_bits))
+            return false;
+        if (SH_LIKELY(!sh_weak_words(cell.span)))
+            return true;
+    }
     sh_lock_acquire(&sh_weak_lock);
     bool done = sh_weak_set_hooked(cell);
     sh_lock_release(&sh_weak_lock);
@@ -282,27 +318,23 @@ bool sh_weak_hook(struct sh_cell cell)
 }
 
 /* Others may clear the weak bit until the lock is taken. */
-static bool is_hooked(struct sh_cell cell)
-{
-    return sh_table_test(cell, &cell.span->weak_bits) && sh_weak_is_hooked(cell);
-}
-
 bool sh_weak_tells(struct sh_cell cell)
 {
-    if (!sh_weak_count())
+    if (SH_LIKELY(!sh_weak_words(cell.span)))
         return true;
     sh_lock_acquire(&sh_weak_lock);
-    bool hooked = is_hooked(cell);
+    bool hooked = sh_table_test(cell, &cell.span->weak_bits) && sh_weak_is_hooked(cell);
     sh_lock_release(&sh_weak_lock);
     return hooked;
 }
 
 bool sh_weak_unhook(struct sh_cell cell)
 {
+    sh_assert_held(&sh_callback_lock);
+    if (SH_LIKELY(!sh_weak_words(cell.span)))
+        return sh_table_clear(cell, &cell.span->weak_bits);
     sh_lock_acquire(&sh_weak_lock);
-    bool hooked = is_hooked(cell);
-    if (hooked)
-        sh_weak_clear_hooked(cell);
+    bool hooked = sh_weak_clear_hooked(cell);
     sh_lock_release(&sh_weak_lock);
     return hooked;
 }
@@ -383,9 +415,8 @@ bool sh_weak_freed(struct sh_cell cell)
     sh_lock_acquire(&sh_weak_lock);
     bool hooked = false;
     if (sh_table_test(cell, &cell.span->weak_bits)) {
-        hooked = sh_weak_is_hooked(cell);
         forget_cell(cell);
-        sh_weak_clear_hooked(cell);
+        hooked = sh_weak_clear_hooked(cell);
     }
     sh_lock_release(&sh_weak_lock);
     sh_critical_leave();
@@ -395,11 +426,11 @@ bool sh_weak_freed(struct sh_cell cell)
 /* Most often there is nothing left to forget: what dies is cleared, and so is what is freed. */
 void sh_weak_drop(struct sh_span *span)
 {
-    if (!span->weak_words)
+    if (!sh_weak_words(span))
         return;
     sh_lock_acquire(&sh_weak_lock);
     for (uint32_t w = 0; w < sh_span_words(span); w++) {
-        struct sh_weak_word *word = &span->weak_words[w];
+        struct sh_weak_word *word = &sh_weak_words(span)[w];
         for (uint64_t cells; (cells = word->chained | word->links);)
             forget_cell((struct sh_cell){span, w * 64 + sh_ctz64(cells)});
     }
@@ -433,7 +464,7 @@ static bool never_hears(const struct sh_weak_link *link)
 static void clear_chains(
     struct sh_span *span, uint32_t w, uint64_t cells, unsigned kinds, hears_fn *hears)
 {
-    struct sh_weak_word *word = &span->weak_words[w];
+    struct sh_weak_word *word = &sh_weak_words(span)[w];
     uintptr_t *first = word->first;
     if (!(cells & word->chained))
         return;
@@ -450,7 +481,7 @@ static void clear_chains(
 /* Links that are dead themselves. */
 static void cut_links(struct sh_span *span, uint32_t w, uint64_t cells)
 {
-    uint64_t left = cells & span->weak_words[w].links;
+    uint64_t left = cells & sh_weak_words(span)[w].links;
     for (; left; left &= left - 1)
         cut(link_at(span, w * 64 + sh_ctz64(left)));
 }
@@ -474,7 +505,7 @@ static void each_dead(visit_fn *visit)
 {
     sh_lock_acquire(&sh_weak_lock);
     for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
-        if (sh_span_collected(span) && span->weak_words)
+        if (sh_span_collected(span) && sh_weak_words(span))
             each_dead_of(span, visit);
     forget_now();
     sh_lock_release(&sh_weak_lock);
@@ -515,7 +546,8 @@ static void clear_or_keep(struct sh_span *span, uint32_t w, uint64_t dead)
 {
     clear_chains(span, w, dead, ALL_KINDS, hears_if_live);
     forget_now();
-    for (uint64_t left = dead & span->weak_words[w].links; left; left &= left - 1) {
+    uint64_t left = dead & sh_weak_words(span)[w].links;
+    for (; left; left &= left - 1) {
         uintptr_t link = sh_span_cell(span, w * 64 + sh_ctz64(left));
         sh_mark_root_now(&link, &link + 1);
     }
@@ -543,8 +575,9 @@ void sh_weak_clear_rest(bool run)
 static void each_link_of(struct sh_span *span,
     void (*visit)(struct sh_weak_link *link, void *context), void *context)
 {
-    for (uint32_t w = 0; span->weak_words && w < sh_span_words(span); w++)
-        for (uint64_t left = span->weak_words[w].links; left; left &= left - 1)
+    struct sh_weak_word *words = sh_weak_words(span);
+    for (uint32_t w = 0; words && w < sh_span_words(span); w++)
+        for (uint64_t left = words[w].links; left; left &= left - 1)
             visit(link_at(span, w * 64 + sh_ctz64(left)), context);
 }
 
@@ -580,7 +613,7 @@ static void check_chain(struct sh_cell cell)
 
 static void check_record(struct sh_span *span, uint32_t w)
 {
-    const struct sh_weak_word *word = &span->weak_words[w];
+    const struct sh_weak_word *word = &sh_weak_words(span)[w];
     uint64_t all = word->chained | word->links,
              live = sh_span_word(span, w, SH_CELL_LIVE);
     SH_CHECK1(!(all & ~sh_table_word(&span->weak_bits, w)) && !(word->hooked & ~all));
@@ -595,7 +628,7 @@ static void check_record(struct sh_span *span, uint32_t w)
 void sh_weak_valid(struct sh_span *span)
 {
     sh_lock_acquire(&sh_weak_lock);
-    for (uint32_t w = 0; span->weak_words && w < sh_span_words(span); w++)
+    for (uint32_t w = 0; sh_weak_words(span) && w < sh_span_words(span); w++)
         check_record(span, w);
     sh_lock_release(&sh_weak_lock);
 }

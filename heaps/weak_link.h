@@ -29,7 +29,8 @@
  *                           died themselves
  *
  * Lock: SH_RANK_WEAK, over the records, the queue, and all links but `target`, which the
- * owner of a reference reads in a critical section, without.
+ * owner of a reference reads in a critical section, without. What is for the program's hook
+ * only needs it seldom (heaps/weak_table.h, 1 to 4).
  */
 #ifndef SH_HEAPS_WEAK_LINK_H
 #define SH_HEAPS_WEAK_LINK_H
@@ -117,8 +118,12 @@ void *sh_weak_link_get(struct sh_weak_link *link);
 bool sh_weak_link_cancel(struct sh_weak_link *link);
 bool sh_weak_link_cut(struct sh_weak_link *link);
 
-/* The same as sh_weak_link_begin under the lock, in a critical section; 0, EINVAL, ENOMEM. */
+/* The same as sh_weak_link_begin under the lock, in a critical section; 0, EINVAL, ENOMEM. It
+ * was prepared, while both were held. */
 int sh_weak_link_attach(struct sh_weak_link *link, void *target);
+
+/* Sees that the spans of both have records; false: no memory. Under no lock. */
+bool sh_weak_link_prepare(const struct sh_weak_link *link, const void *target);
 
 /* It leads nowhere any more, and its callback waits, behind all others, also if it waited
  * already; under the lock. */
@@ -128,7 +133,7 @@ void sh_weak_link_queue(struct sh_weak_link *link);
 bool sh_weak_hook(struct sh_cell cell);
 
 /* Whether the program's hook is to be told of the cell, whose weak bit is set (in a collection);
- * the same, and it need not be told any more. */
+ * the same, and it need not be told any more. Both under SH_RANK_CALLBACK. */
 bool sh_weak_tells(struct sh_cell cell);
 bool sh_weak_unhook(struct sh_cell cell);
 

@@ -326,13 +326,15 @@ static struct entry *new_entry(unsigned weak, void *key, void *value)
         entry->key = key;
     if (!(weak & GC_WEAK_VALUES)) {
         entry->held.value = sh_hide(value);
-        return entry;
+        return sh_weak_link_prepare(&entry->link, key) ? entry : NULL;
     }
+    if (weak & GC_WEAK_KEYS && !sh_weak_link_prepare(&entry->link, key))
+        return NULL;
     entry->leads = sh_weak_new(sizeof *entry->leads);
     if (!entry->leads)
         return NULL;
     sh_weak_link_init(entry->leads, SH_WEAK_SHORT, false);
-    return entry;
+    return sh_weak_link_prepare(entry->leads, value) ? entry : NULL;
 }
 
 SH_PUBLIC int gc_weak_map_set(struct gc_weak_map *map, void *key, void *value)

@@ -29,29 +29,29 @@ static size_t words_bytes(const struct sh_span *span)
     return sh_span_table_words(span->cell_count) * sizeof(struct sh_weak_word);
 }
 
-static bool make_words(struct sh_span *span)
+bool sh_weak_make_words(struct sh_span *span)
 {
-    if (SH_LIKELY(span->weak_words != NULL))
+    if (sh_weak_words(span))
         return true;
-    span->weak_words = sh_meta_alloc(words_bytes(span));
-    if (span->weak_words)
-        memset(span->weak_words, 0, words_bytes(span));
-    return span->weak_words;
+    struct sh_weak_word *words = sh_meta_alloc(words_bytes(span));
+    if (words)
+        memset(words, 0, words_bytes(span));
+    sh_store_relaxed(&span->weak_words, words);
+    return words;
 }
 
 /* The cell's record, in which a bit of its own is to be set: its weak bit is. NULL: no
- * memory. */
+ * memory, or no record. */
 static struct sh_weak_word *enter(struct sh_cell cell)
 {
-    if (!make_words(cell.span))
-        return NULL;
     struct sh_weak_word *word = sh_weak_word_of(cell);
-    if (has(word, cell))
+    bool was;
+    if (!word || has(word, cell))
         return word;
-    if (sh_table_test(cell, &cell.span->weak_bits))
-        word->hooked |= sh_cell_bit(cell.index);
-    else if (!sh_table_set(cell, &cell.span->weak_bits))
+    if (!sh_table_set_first(cell, &cell.span->weak_bits, &was))
         return NULL;
+    if (was)
+        word->hooked |= sh_cell_bit(cell.index);
     return word;
 }
 
@@ -59,7 +59,7 @@ static struct sh_weak_word *enter(struct sh_cell cell)
  * the weak bit says enough. */
 static void leave(struct sh_span *span, uint32_t w, uint64_t cells)
 {
-    struct sh_weak_word *word = &span->weak_words[w];
+    struct sh_weak_word *word = &sh_weak_words(span)[w];
     cells &= ~(word->chained | word->links);
     if (cells & ~word->hooked)
         sh_table_clear_word(&span->weak_bits, w, cells & ~word->hooked);
@@ -147,7 +147,7 @@ void sh_weak_remove_first(struct sh_cell cell)
 
 void sh_weak_remove_empty(struct sh_span *span, uint32_t w)
 {
-    struct sh_weak_word *word = &span->weak_words[w];
+    struct sh_weak_word *word = &sh_weak_words(span)[w];
     uintptr_t *from = word->first, *to = from;
     uint64_t empty = 0;
     for (uint64_t left = word->chained; left; left &= left - 1, from++)
@@ -183,7 +183,7 @@ bool sh_weak_set_link(struct sh_cell cell)
 
 void sh_weak_clear_links(struct sh_span *span, uint32_t w, uint64_t cells)
 {
-    struct sh_weak_word *word = span->weak_words ? &span->weak_words[w] : NULL;
+    struct sh_weak_word *words = sh_weak_words(span), *word = words ? &words[w] : NULL;
     cells &= word ? word->links : 0;
     if (!cells)
         return;
@@ -209,13 +209,15 @@ bool sh_weak_set_hooked(struct sh_cell cell)
     return true;
 }
 
-void sh_weak_clear_hooked(struct sh_cell cell)
+bool sh_weak_clear_hooked(struct sh_cell cell)
 {
     struct sh_weak_word *word = sh_weak_word_of(cell);
-    if (has(word, cell))
-        word->hooked &= ~sh_cell_bit(cell.index);
-    else
-        sh_table_clear(cell, &cell.span->weak_bits);
+    uint64_t bit = sh_cell_bit(cell.index);
+    if (!has(word, cell))
+        return sh_table_clear(cell, &cell.span->weak_bits);
+    bool was = word->hooked & bit;
+    word->hooked &= ~bit;
+    return was;
 }
 
 /* ---- All of them ---- */
@@ -227,6 +229,6 @@ size_t sh_weak_count(void)
 
 void sh_weak_delete_words(struct sh_span *span)
 {
-    sh_meta_free(span->weak_words, words_bytes(span));
-    span->weak_words = NULL;
+    sh_meta_free(sh_weak_words(span), words_bytes(span));
+    sh_store_relaxed(&span->weak_words, NULL);
 }

@@ -179,6 +179,7 @@ static void what_is_queued_meanwhile_is_kept(void **unused)
     struct sh_weak_link *link = (struct sh_weak_link *)make_object(1, false, false);
     sh_cell_set(malloced, 0, SH_CELL_LIVE);
     sh_weak_link_init(link, SH_WEAK_FINALIZE, true);
+    assert_true(sh_weak_link_prepare(link, (void *)malloced->base));
     assert_int_equal(sh_weak_link_attach(link, (void *)malloced->base), 0);
     mark_all(sh_callback_add_roots);
     sh_weak_freed((struct sh_cell){.span = malloced, .index = 0});

@@ -125,15 +125,6 @@ enum { ROUNDS = 20000 };
 static struct sh_span *shared;
 static _Atomic uint32_t begun, done;
 
-/* The other thread is met as closely as can be, so nobody sleeps; not for ever, though,
- * where there is one processor. */
-static void await_round(_Atomic uint32_t *flag, uint32_t round)
-{
-    for (uint32_t i = 0; sh_load_seq_cst(flag) != round; i++)
-        if (i > 10000)
-            sched_yield();
-}
-
 static void set_bits_from(uint32_t first)
 {
     for (uint32_t i = first; i < 8; i += 2)

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "heaps/callback.h"
 #include "heaps/tables.h"
 #include "heaps/weak_link.h"
 #include "lib/meta.h"
@@ -28,8 +29,18 @@ static struct sh_cell cell_at(uint32_t index)
     return (struct sh_cell){.span = span, .index = index};
 }
 
+static void make_words(struct sh_span *of)
+{
+    sh_lock_acquire(&sh_callback_lock);
+    sh_lock_acquire(&sh_weak_lock);
+    MUST(sh_weak_make_words(of));
+    sh_lock_release(&sh_weak_lock);
+    sh_lock_release(&sh_callback_lock);
+}
+
 static void chain(uint32_t cell, uintptr_t value)
 {
+    make_words(span);
     uintptr_t *first = sh_weak_make_first(cell_at(cell));
     MUST(first && *first == wanted[cell].first);
     *first = wanted[cell].first = value;
@@ -43,19 +54,21 @@ static void unchain(uint32_t cell)
 
 static void set_link(uint32_t cell, bool link)
 {
-    if (link)
+    if (link) {
+        make_words(span);
         MUST(sh_weak_set_link(cell_at(cell)));
-    else
+    } else {
         sh_weak_clear_links(span, cell / 64, sh_cell_bit(cell));
+    }
     wanted[cell].link = link;
 }
 
 static void set_hooked(uint32_t cell, bool hooked)
 {
     if (hooked)
-        MUST(sh_weak_set_hooked(cell_at(cell)));
+        MUST(sh_weak_hook(cell_at(cell)));
     else
-        sh_weak_clear_hooked(cell_at(cell));
+        MUST(sh_weak_clear_hooked(cell_at(cell)) == wanted[cell].hooked);
     wanted[cell].hooked = hooked;
 }
 
@@ -95,7 +108,7 @@ static void nothing_is_found_in_none(void **unused)
     EACH_SPAN(span, i)
     {
         remove_all();
-        assert_null(span->weak_words);
+        assert_null(sh_weak_words(span));
     }
 }
 
@@ -169,7 +182,7 @@ static void it_takes_little(void **unused)
         remove_all();
     }
     for (uint32_t w = 0; w < sh_span_words(span); w++)
-        assert_null(span->weak_words[w].first);
+        assert_null(sh_weak_words(span)[w].first);
     sh_run_give(span);
 }
 
@@ -183,6 +196,7 @@ static void what_leads_to_a_span_that_ends_is_cleared(void **unused)
     for (uint32_t i = 0; i < 3; i++) {
         link[i] = hand_cell_out(links, i);
         sh_weak_link_init(link[i], SH_WEAK_LONG, i == 1);
+        MUST(sh_weak_link_prepare(link[i], (void *)sh_span_cell(target, 70)));
         sh_lock_acquire(&sh_weak_lock);
         MUST(sh_weak_link_attach(link[i], (void *)sh_span_cell(target, 70)) == 0);
         sh_lock_release(&sh_weak_lock);
@@ -190,7 +204,7 @@ static void what_leads_to_a_span_that_ends_is_cleared(void **unused)
     assert_int_equal(sh_weak_count(), 4);
     sh_span_setup(
         target, target->base, target->cell_size, target->cell_count, SH_KIND_EXPLICIT);
-    assert_null(target->weak_words);
+    assert_null(sh_weak_words(target));
     for (uint32_t i = 0; i < 3; i++) {
         assert_int_equal(sh_load_relaxed(&link[i]->target), 0);
         assert_int_equal(sh_weak_is_queued(link[i]), i == 1);
@@ -204,6 +218,120 @@ static void what_leads_to_a_span_that_ends_is_cleared(void **unused)
     sh_run_give(links);
 }
 
+/* ---- Two threads come to one cell ---- */
+
+enum { ROUNDS = SH_TSAN ? 2000 : 20000, CELL = 70 };
+
+static _Atomic uint32_t begun, done;
+
+/* What the other thread does in each round; returns whether it took the hook. */
+static bool (*other)(void);
+static bool other_took;
+
+static void *do_other(void *unused)
+{
+    for (uint32_t round = 1; round <= ROUNDS; round++) {
+        await_round(&begun, round);
+        sh_critical_enter();
+        other_took = other();
+        sh_critical_leave();
+        sh_store_seq_cst(&done, round);
+    }
+    return unused;
+}
+
+/* A new span in each, in which the cell is hooked before or not. */
+static void each_round(bool hooked, bool (*its)(void), void (*ours)(uint32_t round))
+{
+    other = its;
+    sh_store_seq_cst(&begun, 0);
+    pthread_t thread = start(do_other, NULL);
+    for (uint32_t round = 1; round <= ROUNDS; round++) {
+        span = small_span(SH_KIND_SCAN, 64);
+        hand_cell_out(span, CELL);
+        if (hooked)
+            MUST(sh_weak_hook(cell_at(CELL)));
+        sh_store_seq_cst(&begun, round);
+        for (volatile uint32_t i = 0; i < round % 200; i++) {
+        }
+        ours(round);
+        sh_run_give(span);
+    }
+    join(thread);
+}
+
+static bool hook(void)
+{
+    MUST(sh_weak_hook(cell_at(CELL)));
+    return false;
+}
+
+static bool take_hook(void)
+{
+    sh_lock_acquire(&sh_callback_lock);
+    bool took = sh_weak_unhook(cell_at(CELL));
+    sh_lock_release(&sh_callback_lock);
+    return took;
+}
+
+/* Or two links, of which the first is gone again. */
+static void chain_cell(uint32_t round)
+{
+    for (unsigned links = 1 + (round & 1); links > 0; links--) {
+        make_words(span);
+        sh_lock_acquire(&sh_weak_lock);
+        uintptr_t *first = sh_weak_make_first(cell_at(CELL));
+        MUST(first);
+        *first = 1;
+        if (links > 1)
+            sh_weak_remove_first(cell_at(CELL));
+        sh_lock_release(&sh_weak_lock);
+    }
+}
+
+static void end_round(uint32_t round, bool hooked)
+{
+    await_round(&done, round);
+    assert_true(sh_table_test(cell_at(CELL), &span->weak_bits));
+    assert_non_null(sh_weak_first(cell_at(CELL)));
+    assert_int_equal(sh_weak_is_hooked(cell_at(CELL)), hooked);
+    sh_weak_remove_first(cell_at(CELL));
+    assert_int_equal(sh_table_test(cell_at(CELL), &span->weak_bits), hooked);
+}
+
+static void chain_while_hooked(uint32_t round)
+{
+    chain_cell(round);
+    end_round(round, true);
+}
+
+static void chain_while_taken(uint32_t round)
+{
+    chain_cell(round);
+    await_round(&done, round);
+    assert_true(other_took);
+    end_round(round, false);
+}
+
+static void free_while_taken(uint32_t round)
+{
+    bool took = sh_weak_freed(cell_at(CELL));
+    await_round(&done, round);
+    assert_int_equal(took + other_took, 1);
+    assert_false(sh_table_test(cell_at(CELL), &span->weak_bits));
+}
+
+static void a_hook_is_not_lost_with_the_first_record(void **unused)
+{
+    each_round(false, hook, chain_while_hooked);
+}
+
+static void a_hook_is_taken_once(void **unused)
+{
+    each_round(true, take_hook, chain_while_taken);
+    each_round(true, take_hook, free_while_taken);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -213,6 +341,8 @@ int main(void)
         SPAN_TEST(a_large_object_has_a_record_too),
         SPAN_TEST(it_takes_little),
         SPAN_TEST(what_leads_to_a_span_that_ends_is_cleared),
+        SPAN_TEST(a_hook_is_not_lost_with_the_first_record),
+        SPAN_TEST(a_hook_is_taken_once),
     };
     return cmocka_run_group_tests(tests, begin, NULL);
 }

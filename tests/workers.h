@@ -46,6 +46,15 @@ static inline void *join(pthread_t thread)
     return result;
 }
 
+/* The other thread is met as closely as can be, so nobody sleeps; not for ever, though,
+ * where there is one processor. */
+static inline void await_round(_Atomic uint32_t *flag, uint32_t round)
+{
+    for (uint32_t i = 0; sh_load_seq_cst(flag) != round; i++)
+        if (i > 10000)
+            sched_yield();
+}
+
 /*
  * Flags from one thread to another; slept on, so that two cores do for many threads.
  * With an end, for the thread sanitizer puts off signals in a call that it does not know.
