@@ -59,17 +59,19 @@ static void finalise(void *object)
 
 static const struct gc_type finalised = {.finalise = finalise};
 
+static struct gc_weakref *refs[BATCH];
+
+/* Where the references of the test before lay something else may come to lie. */
 static int reset(void **unused)
 {
     gc_sweep_all();
+    memset(refs, 0, sizeof refs);
     call_count = told = 0;
     seen_by_callback = NULL;
     return 0;
 }
 
 /* ---- One reference ---- */
-
-static struct gc_weakref *refs[BATCH];
 
 static void *refer(void *flags)
 {
