@@ -28,7 +28,8 @@ struct sh_area {
     size_t dirty_pages;   /* of those, dirty and not the user's */
     bool from_user;       /* never unmapped nor purged */
     struct sh_area *user_next;
-    bool huge;  /* holds one huge object */
+    bool huge;    /* holds one huge object */
+    bool watched; /* its pages may be: see heaps/minor.h */
     bool first; /* of the auto areas: kept when empty */
 };
 

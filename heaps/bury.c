@@ -3,6 +3,8 @@
 #include "heaps/bury.h"
 
 #include "heaps/cache.h"
+#include "heaps/callback.h"
+#include "heaps/minor.h"
 
 SH_NO_SANITIZE
 static uint32_t count_unmarked(const struct sh_span *span)
@@ -53,17 +55,53 @@ static bool may_go(struct sh_span *span)
     return !sh_exchange_seq_cst(&span->queued, 1u);
 }
 
+/* No cell is handed out of it but a sixteenth at most, and none is in a magazine. */
+static bool is_full(const struct sh_span *span)
+{
+    if (span->state != SH_SPAN_SMALL)
+        return span->live == 1;
+    return span->used == span->live && span->live >= span->cell_count - span->cell_count / 16;
+}
+
+/* Some cell is reached from what waits only. */
+SH_NO_SANITIZE
+static bool is_any_waiting(const struct sh_span *span)
+{
+    if (!sh_callback_gathered())
+        return false;
+    for (uint32_t w = 0; w < span->touched; w++)
+        if (sh_bytes_equal(&span->marks[w * 64], SH_MARK_WAITING))
+            return true;
+    return false;
+}
+
+/* Nothing died there: as it was. */
+static void bury_settled(struct sh_burial *burial, struct sh_span *span)
+{
+    span->epoch = sh_load_relaxed(&sh_epoch) + 1;
+    burial->pages += span->pages;
+    burial->objects += span->live;
+    burial->bytes += span->live * span->cell_size;
+}
+
 SH_NO_SANITIZE
 void sh_bury_span(struct sh_burial *burial, struct sh_span *span)
 {
     if (!sh_span_collected(span) || span->list == SH_LIST_DEAD)
         return;
+    if (sh_minor && span->settled) {
+        bury_settled(burial, span);
+        return;
+    }
     uint32_t dead = count_unmarked(span), marked = span->live - dead;
     burial->pages += span->pages;
     burial->objects += marked;
     burial->bytes += marked * span->cell_size;
     if (dead)
         sh_or_seq_cst(&span->owner, SH_OWNER_SLOW);
+    else
+        span->epoch = sh_load_relaxed(&sh_epoch) + 1;
+    span->settled = !dead && is_full(span) && !is_any_waiting(span);
     if (marked == 0 && may_go(span)) {
         span->inbox_next = burial->dead;
         burial->dead = span;

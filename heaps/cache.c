@@ -426,7 +426,7 @@ static void make_current(struct sh_depot *depot, struct sh_span *span)
     span->pass = 0;
 }
 
-/* After a collection the full spans may have dead cells: they are looked at again. */
+/* After a collection full spans may have dead cells: those are looked at again. */
 static void refresh_lists(struct sh_cache *cache, enum sh_kind kind, unsigned c)
 {
     struct sh_depot *depot = &cache->depots[kind][c];
@@ -434,8 +434,11 @@ static void refresh_lists(struct sh_cache *cache, enum sh_kind kind, unsigned c)
     if (kind == SH_KIND_EXPLICIT || depot->epoch == epoch)
         return;
     depot->epoch = epoch;
-    struct sh_span *span;
-    while ((span = depot->head[SH_LIST_FULL])) {
+    struct sh_span *span, *next;
+    for (span = depot->head[SH_LIST_FULL]; span; span = next) {
+        next = span->next;
+        if (span->epoch == epoch)
+            continue;
         sh_cache_unlist(cache, span);
         span->wake = SH_WAKE_NEVER;
         enlist(cache, span, SH_LIST_AVAILABLE);

@@ -186,6 +186,7 @@ static void gather_dead(void)
 {
     marked_from = false;
     each_word(gather_word);
+    sh_mark_for_waiting();
     mark_queue(&told);
     mark_queue(&finals);
     sh_mark_complete();

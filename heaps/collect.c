@@ -22,7 +22,9 @@
 #include "heaps/mark_check.h"
 #include "heaps/mark_team.h"
 #include "heaps/memcheck.h"
+#include "heaps/minor.h"
 #include "heaps/pace.h"
+#include "heaps/pace_minor.h"
 #include "heaps/remote.h"
 #include "heaps/run.h"
 #include "heaps/span_walk.h"
@@ -45,8 +47,11 @@ static struct {
 /* Calls of gc_collect_start that did nothing, inside gc_lock. */
 static SH_TLS unsigned ignored;
 
-/* Why this thread collects. For pacing's sake it does not wait for gc_lock holders. */
+/* Why this thread collects. For pacing's sake it does not wait for gc_lock holders, */
 static SH_TLS enum gc_cause cause;
+
+/* and not where another thread has collected since this epoch. */
+static SH_TLS uint32_t paced_in;
 
 void sh_collect_init(void)
 {
@@ -94,7 +99,8 @@ static void prepare(void)
     sh_event_stopped(cause);
     lock_heap();
     each_cache(sh_pace_flush);
-    sh_mark_begin();
+    sh_mark_begin(cause == GC_CAUSE_PACING && sh_pace_wants_minor());
+    sh_event.minor = sh_minor;
     unlock_heap();
     collection.dead = NULL;
     sh_event_marking(sh_pace_taken_bytes());
@@ -127,7 +133,7 @@ static void add_root(void *unused, const void *start, const void *end)
 
 static void mark(void)
 {
-    sh_mark_add_explicit();
+    sh_mark_add_spans();
     sh_scan_named_roots(mark_root, NULL, sh_mark_first());
     sh_callback_add_roots();
     sh_mark_complete();
@@ -151,7 +157,16 @@ static void bury(void *burials, unsigned member, struct sh_span *span)
     sh_bury_span((struct sh_burial *)burials + member, span);
 }
 
-/* From here on spans of collected kinds are due to be swept. */
+static void prepare_minor(bool plain)
+{
+    uint64_t since = sh_os_now_ns();
+    if (sh_minor_guard(plain))
+        sh_minor_paid(sh_os_now_ns() - since);
+    else
+        sh_pace_no_minor();
+}
+
+/* From here on spans of collected kinds are due to be swept, in which something died. */
 static void end_epoch(void)
 {
     struct sh_burial burials[SH_GANG_MAX] = {{.dead = NULL}}, *all = &burials[0];
@@ -165,11 +180,21 @@ static void end_epoch(void)
     sh_add_relaxed(&sh_epoch, 1u);
     sh_event.marked_objects = all->objects;
     sh_event.marked_bytes = all->bytes;
+    bool plain = sh_mark_is_plain();
     sh_event.markers = sh_mark_end();
+    sh_event.pause_ns = sh_os_now_ns() - sh_event.began; /* so far */
     sh_pace_collected(&sh_event, sh_callback_gathered(), room_left(all));
+    if (sh_pace_wants_minor())
+        prepare_minor(plain);
+    sh_minor = false;
 }
 
 /* ---- The phases ---- */
+
+static bool is_still_wanted(void)
+{
+    return cause != GC_CAUSE_PACING || sh_load_relaxed(&sh_epoch) == paced_in;
+}
 
 void sh_collect_start(void)
 {
@@ -180,7 +205,7 @@ void sh_collect_start(void)
         sh_mark_prepare_helpers();
     if (!self || self->lock_depth ||
         !sh_world_stop_to_collect(
-            cause != GC_CAUSE_PACING, cause != GC_CAUSE_EXPLICIT)) {
+            cause != GC_CAUSE_PACING, cause != GC_CAUSE_EXPLICIT, is_still_wanted)) {
         ignored++;
         return;
     }
@@ -240,12 +265,13 @@ void sh_collect_end(void)
 
 /* ---- When allocation wants one ---- */
 
-void sh_collect_if_unlocked(void)
+void sh_collect_if_unlocked(uint32_t seen)
 {
     struct sh_thread *self = sh_thread_enter();
     if (!self || self->lock_depth || cause != GC_CAUSE_EXPLICIT)
         return;
     cause = GC_CAUSE_PACING;
+    paced_in = seen;
     gc_collect();
     cause = GC_CAUSE_EXPLICIT;
 }

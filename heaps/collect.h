@@ -13,6 +13,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* Before the first collection, without a lock. */
 void sh_collect_init(void);
@@ -21,9 +22,10 @@ void sh_collect_start(void);
 void sh_collect_root(void **words, size_t count);
 void sh_collect_end(void);
 
-/* Calls gc_collect, unless some thread is inside gc_lock: then the heap grows instead.
- * The calling thread must not be in a critical section. */
-void sh_collect_if_unlocked(void);
+/* Calls gc_collect, unless some thread is inside gc_lock: then the heap grows instead; or
+ * another has collected since the epoch was `seen`. The calling thread must not be in a
+ * critical section. */
+void sh_collect_if_unlocked(uint32_t seen);
 
 /* Collects because an allocation found no memory, waiting for gc_lock holders. False:
  * there is nothing to collect, or this thread may not. */

@@ -138,10 +138,12 @@ static const char *const causes[] = {
 static void print_line(const struct sh_sink *sink, const struct gc_collection *one)
 {
     sh_print(sink,
-        "{\"process\": %u, \"number\": %lu, \"cause\": \"%s\", \"began\": %lu, "
+        "{\"process\": %u, \"number\": %lu, \"cause\": \"%s\", \"minor\": %s, "
+        "\"began\": %lu, "
         "\"stop_ns\": %lu, \"mark_ns\": %lu, \"pause_ns\": %lu, \"threads\": %u, "
         "\"markers\": %u, ",
-        sh_os_process_id(), one->number, causes[one->cause], one->began, one->stop_ns,
+        sh_os_process_id(), one->number, causes[one->cause],
+        one->minor ? "true" : "false", one->began, one->stop_ns,
         one->mark_ns, one->pause_ns, one->threads, one->markers);
     sh_print(sink,
         "\"root_bytes\": %zu, \"marked_objects\": %zu, \"marked_bytes\": %zu, "

@@ -7,6 +7,7 @@
 #include "heaps/callback.h"
 #include "heaps/finalise.h"
 #include "heaps/limit.h"
+#include "heaps/minor.h"
 #include "heaps/purge.h"
 #include "heaps/run.h"
 #include "heaps/weak_link.h"
@@ -49,6 +50,7 @@ void sh_heap_fork_child(bool others)
     sh_finalise_fork_child();
     sh_gang_fork_child();
     sh_purge_fork_child();
+    sh_minor_fork_child();
     recount_limit();
     sh_cache_fork_child(sh_tls.self ? sh_tls.self->cache : NULL);
     sh_cache_give_back(sh_cache_detach_dead(&sh_shared_cache));

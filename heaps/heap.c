@@ -386,8 +386,9 @@ static void before_collected(size_t bytes)
 {
     if (SH_UNLIKELY(!sh_pace_anything()))
         sh_stop_prepare();
+    uint32_t seen = sh_load_relaxed(&sh_epoch);
     if (sh_pace_due(bytes))
-        sh_collect_if_unlocked();
+        sh_collect_if_unlocked(seen);
 }
 
 /* After a slow path: what is to be done from time to time, by who comes by. */

@@ -4,6 +4,7 @@
 
 #include "heaps/area.h"
 #include "heaps/limit.h"
+#include "heaps/minor.h"
 #include "heaps/page_map.h"
 #include "heaps/run.h"
 #include "lib/check.h"
@@ -88,6 +89,7 @@ static bool remap(struct sh_span *span, size_t bytes)
     struct sh_area *area = span->area;
     size_t old_bytes = area->end - area->start;
     huge_unlink(span);
+    sh_minor_move(span);
     uintptr_t start = (uintptr_t)sh_os_remap((void *)area->start, old_bytes, bytes);
     bool done = start != 0;
     if (done) {

@@ -8,6 +8,7 @@
 
 #include "heaps/mark_check.h"
 #include "heaps/mark_map.h"
+#include "heaps/minor.h"
 #include "heaps/page_map.h"
 #include "heaps/tables.h"
 #include "heaps/word.h"
@@ -116,7 +117,7 @@ SH_INLINE bool take(struct sh_marker *marker, struct sh_mark_found found)
 {
     if (sh_load_relaxed(found.mark))
         return false;
-    sh_store_relaxed(found.mark, (uint8_t)1);
+    sh_store_relaxed(found.mark, marker->mark);
     if (SH_UNLIKELY(marker->watching))
         note(marker, found.start);
     if (SH_UNLIKELY(!found.granules))
@@ -413,6 +414,61 @@ void sh_mark_rescan(struct sh_marker *marker, struct sh_span *span)
     }
 }
 
+/* The words of those cells of word w that lie in [from, to), of a small span. */
+SH_NO_SANITIZE
+static void scan_cells(struct sh_marker *marker, struct sh_span *span, uint32_t w,
+    uint64_t cells, uintptr_t from, uintptr_t to)
+{
+    while (cells) {
+        unsigned first = sh_ctz64(cells);
+        unsigned count = ~(cells >> first) ? sh_ctz64(~(cells >> first)) : 64;
+        uintptr_t start = sh_span_cell(span, w * 64 + first);
+        uintptr_t end = start + count * span->cell_size;
+        scan(marker, sh_max(start, from), sh_min(end, to));
+        cells &= ~(sh_low_bits64(count) << first);
+    }
+}
+
+static void scan_old_small(
+    struct sh_marker *marker, struct sh_span *span, uintptr_t from, uintptr_t to)
+{
+    uint32_t first = sh_span_cell_of(span, from), last = sh_span_cell_of(span, to - 1);
+    for (uint32_t w = first / 64; w <= last / 64 && w < span->touched; w++) {
+        uint64_t cells = sh_span_marked(span, w) & sh_span_word(span, w, SH_CELL_LIVE);
+        if (w == first / 64)
+            cells &= ~sh_low_bits64(first % 64);
+        if (w == last / 64)
+            cells &= sh_low_bits64(last % 64 + 1);
+        scan_cells(marker, span, w, cells, from, to);
+    }
+}
+
+static void scan_old_large(
+    struct sh_marker *marker, struct sh_span *span, uintptr_t from, uintptr_t to)
+{
+    to = sh_min(to, span->base + span->cell_size);
+    if (from < to && sh_cell_marked(span, 0) &&
+        sh_cell_state(span, 0) == SH_CELL_LIVE && !sh_mark_pool_add_range(from, to))
+        marker->overflowed = true;
+}
+
+void sh_mark_scan_old(struct sh_marker *marker, struct sh_span *span)
+{
+    size_t part = sh_minor_part(span);
+    uintptr_t end = span->base + span->pages * SH_PAGE_SIZE;
+    for (uint64_t parts = span->written; parts;) {
+        unsigned first = sh_ctz64(parts);
+        unsigned count = ~(parts >> first) ? sh_ctz64(~(parts >> first)) : 64;
+        uintptr_t from = span->base + first * part;
+        uintptr_t to = sh_min(from + count * part, end);
+        if (from < to && span->state == SH_SPAN_SMALL)
+            scan_old_small(marker, span, from, to);
+        else if (from < to)
+            scan_old_large(marker, span, from, to);
+        parts &= ~(sh_low_bits64(count) << first);
+    }
+}
+
 void sh_marker_finish(struct sh_marker *marker)
 {
     while (marker->segment)
@@ -422,6 +478,7 @@ void sh_marker_finish(struct sh_marker *marker)
 void sh_marker_init(struct sh_marker *marker, uintptr_t low, uintptr_t high)
 {
     memset(marker, 0, sizeof *marker);
+    marker->mark = SH_MARK_REACHED;
     sh_marker_bound(marker, low, high);
 }
 

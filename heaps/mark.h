@@ -57,6 +57,7 @@ struct sh_marker {
     uintptr_t low, extent;           /* no cell lies outside [low, low + extent) */
     struct sh_mark_segment *segment; /* the stack's top; NULL: empty */
     unsigned found_from, found_to, ready_from, ready_to;
+    uint8_t mark; /* enum sh_mark: how it marks */
     bool overflowed;
     bool watching;                 /* notes what it marks that has its weak bit set */
     bool lost;                     /* there was no memory to note it */
@@ -92,6 +93,9 @@ void sh_mark_drain(struct sh_marker *marker);
 /* Puts all marked cells of the span on the stack again: their fields may not have been
  * scanned. */
 void sh_mark_rescan(struct sh_marker *marker, struct sh_span *span);
+
+/* Scans what of the span's old cells was written to. */
+void sh_mark_scan_old(struct sh_marker *marker, struct sh_span *span);
 
 /* Takes the items of a segment over. */
 void sh_mark_adopt(struct sh_marker *marker, struct sh_mark_segment *segment);

@@ -8,6 +8,7 @@
 #include "heaps/limit.h"
 #include "heaps/mark_map.h"
 #include "heaps/memcheck.h"
+#include "heaps/minor.h"
 #include "heaps/page_map.h"
 #include "heaps/run.h"
 #include "heaps/span_walk.h"
@@ -22,9 +23,18 @@
 
 static struct sh_marker markers[SH_GANG_MAX]; /* the first is the collector's */
 
+/* Of a minor collection: what was written to of old objects, and what the same took in the
+ * last one. */
+#define HELPER_BYTES ((size_t)1 << 20)
+#define HELPER_NS 200000
+
+static uint64_t minor_marking_ns, minor_walking_ns;
+static uint64_t marking_since;
+static size_t written;
 static unsigned taking_part;            /* markers that marked anything */
 static struct sh_mark_segment *kept;    /* words that are roots, until there is a map */
 static bool mapped;                     /* the mark map holds */
+static bool typed;                      /* there are typed objects */
 static _Atomic unsigned markers_wanted; /* 0: as many as processors */
 static _Atomic bool markers_set;        /* by the program: the option is not asked */
 static _Atomic bool explicit_off;       /* malloc'd memory is no root from now on, */
@@ -188,9 +198,9 @@ bool sh_mark_scans_explicit(void)
     return !explicit_left_out;
 }
 
-void sh_mark_add_explicit(void)
+void sh_mark_add_spans(void)
 {
-    if (!explicit_left_out)
+    if (!explicit_left_out || sh_minor)
         sh_mark_pool_add_spans(sh_span_first());
 }
 
@@ -228,8 +238,12 @@ static void work_on(struct sh_marker *marker, const struct sh_mark_work *work)
         marker, (const void *)work->range.start, (const void *)work->range.end);
     struct sh_span *span = work->span;
     for (size_t i = 0; i < work->spans; i++, span = span->all_next)
-        if (span->kind == SH_KIND_EXPLICIT)
-            mark_live_cells(marker, span);
+        if (span->kind == SH_KIND_EXPLICIT) {
+            if (!explicit_left_out)
+                mark_live_cells(marker, span);
+        } else if (sh_minor && span->kind == SH_KIND_SCAN && span->written) {
+            sh_mark_scan_old(marker, span);
+        }
 }
 
 static void mark_on(struct sh_marker *marker)
@@ -250,6 +264,7 @@ static void help(void *unused, unsigned member)
         return;
     sh_marker_init(marker, first->low, first->low + first->extent);
     marker->how = first->how;
+    marker->mark = first->mark;
     mark_on(marker);
 }
 
@@ -268,20 +283,33 @@ static bool finish_markers(void)
     return overflowed;
 }
 
+/* `minor_ns`: what this took in the last minor collection. */
+static unsigned helpers(uint64_t minor_ns)
+{
+    if (sh_minor && minor_ns < HELPER_NS && written < HELPER_BYTES)
+        return 0;
+    return (unsigned)sh_min(sh_gang_helpers(), helpers_worth());
+}
+
 unsigned sh_mark_helpers(void)
 {
-    return (unsigned)sh_min(sh_gang_helpers(), helpers_worth());
+    return helpers(minor_walking_ns);
 }
 
 static void mark_reached(void)
 {
-    unsigned helpers = sh_mark_helpers();
+    unsigned helping = helpers(minor_marking_ns);
     sh_mark_pool_open();
-    if (helpers)
-        sh_gang_open(help, NULL, helpers);
+    if (helping)
+        sh_gang_open(help, NULL, helping);
     mark_on(&markers[0]);
-    if (helpers)
+    if (helping)
         sh_gang_close();
+}
+
+void sh_mark_for_waiting(void)
+{
+    markers[0].mark = SH_MARK_WAITING;
 }
 
 void sh_mark_complete(void)
@@ -335,10 +363,15 @@ static void prepare(void *unused, unsigned member, struct sh_span *span)
         sh_span_prepare(span);
 }
 
-void sh_mark_begin(void)
+void sh_mark_begin(bool minor)
 {
-    sh_span_walk(prepare, NULL, sh_mark_helpers());
     sh_word_begin();
+    sh_minor_begin(minor);
+    uint64_t since = sh_os_now_ns();
+    sh_span_walk(prepare, NULL, sh_mark_helpers());
+    if (sh_minor)
+        minor_walking_ns = sh_os_now_ns() - since;
+    written = sh_minor ? sh_minor_find_written() : 0;
     explicit_left_out = sh_load_relaxed(&explicit_off);
     sh_marker_init(&markers[0], 0, 0);
     taking_part = 1;
@@ -348,7 +381,7 @@ void sh_mark_begin(void)
 void sh_mark_map(void)
 {
     uintptr_t low = 0, high = 0;
-    bool typed = false;
+    typed = false;
     for (struct sh_area *area = sh_area_first(); area; area = area->next) {
         if (high == 0 || area->start < low)
             low = area->start;
@@ -362,11 +395,19 @@ void sh_mark_map(void)
     sh_marker_bound(&markers[0], low, high);
     markers[0].how = sh_mark_choose(typed);
     mapped = true;
+    marking_since = sh_os_now_ns();
     mark_kept();
+}
+
+bool sh_mark_is_plain(void)
+{
+    return markers[0].how == SH_MARK_PLAIN || (markers[0].how == SH_MARK_TAGGED && !typed);
 }
 
 unsigned sh_mark_end(void)
 {
+    if (sh_minor)
+        minor_marking_ns = sh_os_now_ns() - marking_since;
     for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
         sh_mark_map_leave(span);
     mapped = false;

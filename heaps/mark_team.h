@@ -3,7 +3,7 @@
  * Marking as a whole: the collector's marker, the roots that were put off, and, in a
  * heap that is worth it, a gang of markers.
  *
- *   begin      the marks are cleared
+ *   begin      the marks are cleared, in a minor collection but for old ones
  *   roots      at once, by the collector, or later, by any marker
  *   map        bounds and mark map; from here on the locks stay held
  *   complete   all that is reached from the roots so far is marked; may be repeated
@@ -28,7 +28,8 @@ unsigned sh_mark_set_markers(unsigned markers);
  * worth it. */
 void sh_mark_prepare_helpers(void);
 
-void sh_mark_begin(void);
+/* `minor`: as a minor collection, if it can be. */
+void sh_mark_begin(bool minor);
 
 /* The words in [start, end), which stay as they are, are roots, less users' areas. Needs no
  * lock. False: no memory. */
@@ -37,8 +38,9 @@ bool sh_mark_add_root(const void *start, const void *end);
 /* The same at once, for words that do not stay. */
 void sh_mark_root_now(const void *start, const void *end);
 
-/* All malloc'd memory is a root, unless the program had it left out. */
-void sh_mark_add_explicit(void);
+/* All malloc'd memory is a root, unless the program had it left out; and in a minor
+ * collection what was written to of old objects. */
+void sh_mark_add_spans(void);
 
 /* Whether it is, in this collection, and from the next one on; returns what was set. */
 bool sh_mark_scans_explicit(void);
@@ -49,6 +51,12 @@ struct gc_marker *sh_mark_first(void);
 
 void sh_mark_map(void);
 void sh_mark_complete(void);
+
+/* From here on what is reached is not old in the next collection. */
+void sh_mark_for_waiting(void);
+
+/* Every object holds what its words say. */
+bool sh_mark_is_plain(void);
 
 /*
  * Watching, for what lives by another object (heaps/ephemeron.h): from begin to end the
@@ -63,7 +71,7 @@ bool sh_mark_watch_end(void);
 
 unsigned sh_mark_end(void);
 
-/* How many helpers are worth their waking for a heap of this size. */
+/* How many helpers are worth their waking for what is done span by span. */
 unsigned sh_mark_helpers(void);
 
 #endif /* SH_HEAPS_MARK_TEAM_H */

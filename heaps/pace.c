@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "heaps/limit.h"
+#include "heaps/pace_minor.h"
 #include "lib/atomic.h"
 #include "lib/bits.h"
 #include "lib/options.h"
@@ -25,6 +26,8 @@
 static _Atomic size_t taken;     /* since the last collection */
 static _Atomic size_t trigger;   /* by what survived it */
 static _Atomic size_t threshold; /* the program's; 0: none */
+static _Atomic bool minor_next;  /* the next collection is a minor one; */
+static size_t if_full;           /* the trigger, if it cannot be; the collector's */
 static _Atomic bool anything;
 static _Atomic bool manual; /* automatic collection is off */
 
@@ -135,11 +138,14 @@ static struct {
 
 static void learn(const struct gc_collection *collection, size_t lasting)
 {
+    /* What minor collections freed counts as if it had not been handed out. */
+    size_t taken_up = sh_minor_kept() + collection->allocated_bytes;
     /* Not what was handed out because it once stood high: that is forgotten. */
-    size_t height = past.survived + sh_min(collection->allocated_bytes, past.share);
+    size_t height = past.survived + sh_min(taken_up, past.share);
     uint64_t since = collection->began - past.ended;
     if (past.ended)
-        past.allocation = smoothed(past.allocation, collection->allocated_bytes, since);
+        past.allocation =
+            smoothed(past.allocation, taken_up, since - sh_min(sh_minor_ns(), since));
     past.marking = smoothed(past.marking,
         collection->marked_bytes + collection->root_bytes, collection->mark_ns);
     past.ended = collection->began + collection->stop_ns + collection->mark_ns;
@@ -201,15 +207,46 @@ static size_t budget(const struct gc_collection *collection, size_t room)
     return bytes;
 }
 
+/* ---- The next one ---- */
+
+/* What that is, and when. */
+static void plan(const struct gc_collection *collection, size_t room)
+{
+    size_t full = sh_min(sh_minor_left(), share_of(room));
+    size_t each = sh_options.generations ? sh_minor_next(floor_of(collection)) : 0;
+    bool minor = each && each < full;
+    sh_store_relaxed(&minor_next, minor);
+    if_full = full;
+    sh_store_relaxed(&taken, (size_t)0);
+    sh_store_relaxed(&trigger, minor ? each : full);
+}
+
+void sh_pace_no_minor(void)
+{
+    sh_store_relaxed(&minor_next, false);
+    sh_store_relaxed(&trigger, if_full);
+}
+
+bool sh_pace_wants_minor(void)
+{
+    return sh_load_relaxed(&minor_next) && !sh_load_relaxed(&threshold) &&
+           !sh_load_relaxed(&manual);
+}
+
 void sh_pace_collected(
     const struct gc_collection *collection, size_t dying, size_t room)
 {
-    learn(
-        collection, collection->marked_bytes - sh_min(dying, collection->marked_bytes));
-    size_t bytes = sh_max(budget(collection, room), floor_of(collection));
+    size_t lasting =
+        collection->marked_bytes - sh_min(dying, collection->marked_bytes);
+    size_t floor = floor_of(collection);
+    if (collection->minor) {
+        sh_minor_paced(collection, floor);
+    } else {
+        learn(collection, lasting);
+        sh_minor_paced_full(collection, sh_max(budget(collection, room), floor));
+    }
     learn_to_spare(collection, room);
-    sh_store_relaxed(&taken, (size_t)0);
-    sh_store_relaxed(&trigger, sh_min(bytes, share_of(room)));
+    plan(collection, room);
 }
 
 void sh_pace_limited(size_t room)

@@ -56,6 +56,13 @@ bool sh_pace_anything(void);
 void sh_pace_collected(
     const struct gc_collection *collection, size_t dying, size_t room);
 
+/* The next collection that is due by all this is to be a minor one (heaps/minor.h). */
+bool sh_pace_wants_minor(void);
+
+/* It cannot be: it is a full one, and comes later. The collector, before the world goes
+ * on. */
+void sh_pace_no_minor(void);
+
 /* The heap has a new limit, before which there is so much room. */
 void sh_pace_limited(size_t room);
 

@@ -89,7 +89,7 @@ static void setup_tables(struct sh_span *span, size_t cells)
     /* What is not live has its mark, and a collection does not look where nothing was
      * ever handed out. */
     if (span->marks != no_marks)
-        memset((char *)(uintptr_t)span->marks, 1, words * 64);
+        memset((char *)(uintptr_t)span->marks, SH_MARK_NOT_LIVE, words * 64);
 }
 
 void sh_span_setup(
@@ -113,6 +113,8 @@ void sh_span_setup(
     span->pass = 0;
     span->touched = 0;
     span->live = 0;
+    span->settled = span->guarded = false;
+    span->written = 0;
     span->epoch = 0;
     span->next = span->prev = NULL;
     span->list = SH_LIST_NONE;

@@ -12,7 +12,7 @@
  *   state    who has the cell: enum sh_cell_state         written by the owner; by anyone
  *                                                         from LIVE to HELD or REMOTE; by
  *                                                         who holds it
- *   mark     reached in the last collection               written with the world stopped
+ *   mark     reached in the last collection: enum sh_mark  written with the world stopped
  *   final    has a finaliser · weak  weakly referenced ·
  *   waiting  dead, and to be told of or finalised         atomic OR and AND; rare
  *
@@ -92,6 +92,13 @@ enum sh_cell_state {
     SH_CELL_NONE,   /* no cell */
 };
 
+/* Not 0: marked. */
+enum sh_mark {
+    SH_MARK_REACHED = 1,  /* in this collection, or in one since the last full one */
+    SH_MARK_NOT_LIVE = 2, /* it was not live when the collection began */
+    SH_MARK_WAITING = 4,  /* only from what waits to be finalised or told of */
+};
+
 typedef _Atomic uint8_t sh_cell_byte;
 
 struct sh_cache;
@@ -142,9 +149,11 @@ struct sh_span {
     uint32_t cell_count;
     uint16_t bin_offset; /* of its bin in its owner's cache, bytes */
     uint8_t kind, state;
-    _Atomic uint8_t *marks; /* not 0: marked; only of collected kinds */
+    _Atomic uint8_t *marks; /* enum sh_mark; only of collected kinds */
     size_t cell_size;       /* bytes; of a free run 0 */
-    uint32_t live;          /* LIVE cells when the collection began; the collector's */
+    uint32_t live;          /* LIVE cells when the collection began; the collector's, */
+    bool settled, guarded;  /* and these: see heaps/minor.h */
+    uint64_t written;       /* parts of it that were written to */
 
     SH_ALIGNED(SH_CACHE_LINE) sh_cell_byte states[];
 };

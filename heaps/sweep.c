@@ -3,6 +3,7 @@
 #include "heaps/sweep.h"
 
 #include "heaps/fill.h"
+#include "heaps/minor.h"
 #include "heaps/remote.h"
 #include "lib/check.h"
 
@@ -56,13 +57,17 @@ void sh_span_sweep(struct sh_span *span)
 SH_NO_SANITIZE
 void sh_span_prepare(struct sh_span *span)
 {
+    if (sh_minor && span->settled)
+        return;
     bool due = sh_span_sweep_due(span);
+    uint8_t old = sh_minor ? SH_MARK_REACHED : 0;
     uint32_t count = 0;
     if (due)
         span->used -= sh_remote_take(span);
     for (uint32_t w = 0; w < span->touched; w++) {
         uint64_t live = due ? sweep_word(span, w) : sh_span_word(span, w, SH_CELL_LIVE);
-        sh_bytes_note_others(&span->marks[w * 64], &span->states[w * 64], SH_CELL_LIVE);
+        sh_bytes_note_others(&span->marks[w * 64], &span->states[w * 64], SH_CELL_LIVE,
+            old, SH_MARK_NOT_LIVE);
         count += sh_popcount64(live);
     }
     span->live = count;

@@ -41,8 +41,8 @@ SH_INLINE bool sh_cell_is_live(const struct sh_span *span, uint32_t cell)
            SH_LIKELY(!sh_span_sweep_due(span) || sh_cell_marked(span, cell));
 }
 
-/* Before marking: sweeps the span if due, marks what is not live and nothing else, and
- * counts what is. The world is stopped. */
+/* Before marking: sweeps the span if due, marks what is not live and, in a minor collection,
+ * what is old, and nothing else, and counts what is live. The world is stopped. */
 void sh_span_prepare(struct sh_span *span);
 
 /* No cell is handed out. The owner, or the world stopped. */

@@ -62,22 +62,26 @@ SH_INLINE uint64_t sh_bytes_equal(const _Atomic uint8_t *bytes, uint8_t value)
 }
 
 /*
- * Of 64 bytes at `to`: 0 where that of `bytes` is `value`, and not 0 where it is not. Both
- * addresses are aligned; nobody writes them meanwhile.
+ * Of 64 bytes at `to`: where that of `bytes` is `value`, those of its bits that are in
+ * `kept`; elsewhere `other`. Both addresses are aligned; nobody writes them meanwhile.
  */
-SH_INLINE void sh_bytes_note_others(
-    _Atomic uint8_t *to, const _Atomic uint8_t *bytes, uint8_t value)
+SH_INLINE void sh_bytes_note_others(_Atomic uint8_t *to, const _Atomic uint8_t *bytes,
+    uint8_t value, uint8_t kept, uint8_t other)
 {
 #if defined(__SSE2__) && !SH_TSAN
-    const __m128i *at = (const __m128i *)(const void *)bytes;
-    __m128i wanted = _mm_set1_epi8((char)value), one = _mm_set1_epi8(1);
+    const __m128i *from = (const __m128i *)(const void *)bytes;
+    __m128i *at = (__m128i *)(void *)to, wanted = _mm_set1_epi8((char)value),
+            keep = _mm_set1_epi8((char)kept), others = _mm_set1_epi8((char)other);
     for (unsigned i = 0; i < 4; i++) {
-        __m128i same = _mm_cmpeq_epi8(_mm_load_si128(at + i), wanted);
-        _mm_store_si128((__m128i *)(void *)to + i, _mm_andnot_si128(same, one));
+        __m128i same = _mm_cmpeq_epi8(_mm_load_si128(from + i), wanted);
+        __m128i left = _mm_and_si128(same, _mm_and_si128(_mm_load_si128(at + i), keep));
+        _mm_store_si128(at + i, _mm_or_si128(left, _mm_andnot_si128(same, others)));
     }
 #else
-    for (unsigned i = 0; i < 64; i++)
-        sh_store_relaxed(&to[i], (uint8_t)(sh_load_relaxed(&bytes[i]) != value));
+    for (unsigned i = 0; i < 64; i++) {
+        bool same = sh_load_relaxed(&bytes[i]) == value;
+        sh_store_relaxed(&to[i], same ? sh_load_relaxed(&to[i]) & kept : other);
+    }
 #endif
 }
 

@@ -52,6 +52,9 @@ enum sh_junk { SH_JUNK_NONE, SH_JUNK_ALL, SH_JUNK_ALLOC, SH_JUNK_FREE };
     X(gc_log, text, "", SH_TEXT("stderr or a path"),                                   \
         "writes a line of JSON after each collection; %p in the path is the number "   \
         "of the process")                                                              \
+    X(generations, flag, true, SH_BOOL,                                                \
+        "most collections look at new objects only, where the system can tell which "  \
+        "pages were written to (Linux 6.7)")                                           \
     X(help, flag, false, SH_BOOL,                                                      \
         "prints this list to standard error")                                          \
     X(junk, choice, SH_JUNK_NONE, SH_WORDS("false|true|alloc|free"),                   \

@@ -26,7 +26,7 @@ static inline int give_area(size_t bytes)
     uintptr_t start = (uintptr_t)sh_os_map(bytes, SH_SLOT_BYTES);
     sh_critical_enter();
     int error = sh_area_add(start, start + bytes, true);
-    sh_mark_begin();
+    sh_mark_begin(false);
     sh_critical_leave();
     return error;
 }

@@ -130,7 +130,7 @@ static void trying_to_collect_does_not_wait_for_gc_lock(void **unused)
 {
     pthread_t holder = start_holder();
     assert_false(sh_gc_mutex_collect_try());
-    assert_false(sh_world_stop_to_collect(false, true));
+    assert_false(sh_world_stop_to_collect(false, true, NULL));
     assert_false(sh_gc_mutex_is_locked());
     assert_int_equal(sh_tls.critical, 0);
     end_holder(holder);

@@ -684,7 +684,7 @@ static int wait_in_loader(struct dl_phdr_info *info, size_t size, void *unused)
     (void)size;
     sh_gc_mutex_lock();
     sh_gc_mutex_unlock();
-    if (sh_world_stop_to_collect(false, true))
+    if (sh_world_stop_to_collect(false, true, NULL))
         resume();
     stop_to_collect();
     resume();

@@ -532,13 +532,13 @@ static void report_in_child(void *unused)
     pthread_t thread = start(mask_until_told, NULL);
     while (sh_load_relaxed(&stage) == 0)
         sleep_us(100);
-    MUST(!sh_world_stop_to_collect(true, false));
+    MUST(!sh_world_stop_to_collect(true, false, NULL));
     uint64_t steps = sh_load_relaxed(&workers[0].steps);
     while (sh_load_relaxed(&workers[0].steps) == steps)
         sleep_us(100);
     MUST(sh_tls.critical == 0 && !sh_gc_mutex_is_locked());
-    MUST(!sh_world_stop_to_collect(false, true)); /* not so soon: no second report */
-    MUST(!sh_world_stop_to_collect(true, true));
+    MUST(!sh_world_stop_to_collect(false, true, NULL)); /* not so soon: no second report */
+    MUST(!sh_world_stop_to_collect(true, true, NULL));
     set_flag(&stage, 1);
     await_flag(&stage, 2);
     stop_to_collect();
@@ -670,7 +670,7 @@ static void debug_in_child(void *unused)
     await_beside(2);
     if (beside->refused)
         _exit(77);
-    MUST(!sh_world_stop_to_collect(true, false));
+    MUST(!sh_world_stop_to_collect(true, false, NULL));
     sh_stop_patience_ns = 100000000000;
     sh_store_seq_cst(&beside->stage, 3u);
     stop_to_collect();
@@ -725,7 +725,7 @@ static void vfork_in_child(void *unused)
     sh_store_relaxed(&over, false);
     pthread_t thread = start(vfork_until_told, NULL);
     await_stage(1);
-    MUST(!sh_world_stop_to_collect(true, false));
+    MUST(!sh_world_stop_to_collect(true, false, NULL));
     sh_stop_patience_ns = 100000000000;
     sh_store_seq_cst(&stage, 2u);
     stop_to_collect(); /* it waits no longer, or soon */
@@ -794,7 +794,7 @@ static void stop_low_priority_in_child(void *unused)
     sh_stop_patience_ns = 100000000;
     unsigned failed = 0;
     for (int i = 0; i < 10 && !failed; i++) {
-        if (sh_world_stop_to_collect(true, false))
+        if (sh_world_stop_to_collect(true, false, NULL))
             resume();
         else
             failed++;

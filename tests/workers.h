@@ -74,7 +74,7 @@ static inline void await_flag(_Atomic uint32_t *flag, uint32_t value)
 
 static inline void stop_to_collect(void)
 {
-    MUST(sh_world_stop_to_collect(true, false));
+    MUST(sh_world_stop_to_collect(true, false, NULL));
 }
 
 static inline void resume(void)

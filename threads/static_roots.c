@@ -204,6 +204,7 @@ void sh_world_stop_with_roots(void)
 }
 
 struct attempt {
+    bool (*wanted)(void);
     enum sh_gc_attempt result;
     bool stopped; /* where the mutex was taken */
 };
@@ -215,7 +216,7 @@ static bool try_in_loader(void *context)
     if (attempt->result != SH_GC_TAKEN)
         return false;
     sh_critical_enter();
-    attempt->stopped = try_to_stop();
+    attempt->stopped = (!attempt->wanted || attempt->wanted()) && try_to_stop();
     if (!attempt->stopped) {
         sh_critical_leave();
         sh_gc_mutex_collect_end();
@@ -230,20 +231,20 @@ static bool try_in_loader(void *context)
  */
 static _Atomic uint32_t walkers;
 
-static struct attempt walk(void)
+static struct attempt walk(bool (*wanted)(void))
 {
     sh_add_seq_cst(&walkers, 1u);
-    struct attempt attempt = {sh_gc_mutex_look(), false};
+    struct attempt attempt = {wanted, sh_gc_mutex_look(), false};
     if (attempt.result == SH_GC_TAKEN)
         sh_os_each_segment(try_in_loader, note_segment, &attempt);
     sh_sub_seq_cst(&walkers, 1u);
     return attempt;
 }
 
-bool sh_world_stop_to_collect(bool wait, bool rest)
+bool sh_world_stop_to_collect(bool wait, bool rest, bool (*wanted)(void))
 {
     while (!rest || may_try()) {
-        struct attempt attempt = walk();
+        struct attempt attempt = walk(wanted);
         if (attempt.result == SH_GC_TAKEN)
             return attempt.stopped;
         if (attempt.result == SH_GC_COLLECTING || wait)

@@ -398,6 +398,7 @@ struct gc_collection {
     size_t heap_bytes;       /**< pages that held objects, in bytes, before */
     size_t heap_bytes_after; /**< the same after; what is swept later is still in it */
     size_t allocated_bytes;  /**< of collected kinds, since the collection before */
+    bool minor;              /**< what survived before was taken to live */
 };
 
 /** Told of a collection; `context` is what it was set with. */

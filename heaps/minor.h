@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Minor collections, by sticky marks (Demers, Weiser, Hayes, Boehm, Bobrow, Shenker:
+ * Combining generational and conservative garbage collection, 1990).
+ *
+ * Most objects die young. So what a collection marked is old, and taken to live until the
+ * next full one; a minor collection marks what is new and frees what of that it did not
+ * reach. Nothing moves: marks that stay are all there is of generations.
+ *
+ * When a collection ends, every marked object leads to marked ones only. So a new object
+ * that an old one leads to was written into it since, and the page it was written to is
+ * no longer clean:
+ *
+ *      full     clear marks    roots                          mark   bury   guard
+ *      minor    keep old ones  roots, old cells on pages      mark   bury   guard
+ *                              that were written to
+ *
+ *   guard     at the end the system protects the pages of spans that are nearly full of old
+ *             cells that are scanned, and finds out who writes to them (lib/os_watch.h)
+ *   open      pages of other spans, in which new objects are to be made, are not protected:
+ *             their old cells are all scanned again
+ *   settled   spans in which nothing died and nothing is free are left out of what is done
+ *             span by span
+ *
+ * Cells that were not live have a mark of their own (SH_MARK_NOT_LIVE), which goes when
+ * they are found live: they are new. An old cell that the program frees and is given again
+ * keeps its mark, and is old: it is scanned where it is written to, as any other.
+ *
+ * What makes all collections full: the system cannot watch memory; the option
+ * `generations`; typed objects and decoded words, whose pointers may lie elsewhere; a
+ * threshold of the program's own; memcheck. And each that the program asks for.
+ *
+ * The collector's, with the world stopped and the heap's lock held, but for fork_child.
+ */
+#ifndef SH_HEAPS_MINOR_H
+#define SH_HEAPS_MINOR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "heaps/span.h"
+
+/* The collection under way is a minor one. Markers read it, too. */
+extern bool sh_minor;
+
+/* A collection begins, whose words are read as sh_word_code says: it is minor if that is
+ * wanted and can be. */
+void sh_minor_begin(bool wanted);
+
+/* It has prepared the spans: of those with old cells finds out what was written to; returns
+ * how many bytes. */
+size_t sh_minor_find_written(void);
+
+/* It ends, and the next one is to be minor: guards the spans. `plain`: objects hold what
+ * their words say. False: it cannot be. */
+bool sh_minor_guard(bool plain);
+
+/* What a part of the span is that a bit of `written` stands for, bytes. */
+SH_INLINE size_t sh_minor_part(const struct sh_span *span)
+{
+    return (span->pages + 63) / 64 * SH_PAGE_SIZE;
+}
+
+/* The span's object is about to be moved by the system. Under no lock of the heap's; no
+ * collection is under way. */
+void sh_minor_move(struct sh_span *span);
+
+/* The child of a fork has no watch on its memory. */
+void sh_minor_fork_child(void);
+
+#endif /* SH_HEAPS_MINOR_H */
