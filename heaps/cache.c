@@ -332,14 +332,16 @@ bool sh_cache_free_own(struct sh_cache *cache, struct sh_span *span, uint32_t ce
 static void load_row(
     struct sh_bin *bin, struct sh_span *span, uint32_t cell, unsigned count)
 {
-    uintptr_t address = sh_span_cell(span, cell);
+    typedef uint64_t words __attribute__((vector_size(16), may_alias));
     sh_cell_byte *state = &span->states[cell];
     struct sh_round *round = bin->top + count;
+    words next = {sh_span_cell(span, cell), (uintptr_t)state};
+    words step = {span->cell_size, 1};
     bin->top = round;
     /* Nobody else writes states of cells that are FREE. */
     memset((void *)(uintptr_t)state, SH_CELL_HELD, count);
-    for (; count > 0; count--, address += span->cell_size, state++)
-        *round-- = (struct sh_round){address, state};
+    for (; count > 0; count--, next += step, round--)
+        memcpy(round, &next, sizeof *round);
 }
 
 static void load_cells(

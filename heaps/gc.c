@@ -169,17 +169,18 @@ SH_PUBLIC void gc_weakref_mark(void *ptr)
 
 /* Whole granules with 16-byte stores, which the compiler is kept from turning into a
  * call: cells are small. */
-SH_INLINE void clear_cell(void *cell, size_t bytes)
+SH_INLINE void *clear_cell(void *cell, size_t bytes)
 {
     typedef long long granule __attribute__((vector_size(16), may_alias));
-    if (SH_UNLIKELY(bytes > 512)) {
-        memset(cell, 0, bytes);
-        return;
-    }
-    for (char *at = cell, *end = at + bytes; at < end; at += sizeof(granule)) {
+    if (SH_UNLIKELY(bytes > 512))
+        return memset(cell, 0, bytes);
+    char *at = cell, *end = at + bytes;
+    do {
         *(granule *)(void *)at = (granule){0, 0};
         __asm__ volatile("" ::: "memory");
-    }
+        at += sizeof(granule);
+    } while (at < end);
+    return cell;
 }
 
 static void *alloc_final(const struct sh_request *request)
@@ -250,25 +251,28 @@ static SH_NOINLINE void *alloc_slow(size_t n_bytes, unsigned flags)
     return p ? p : sh_heap_alloc(&request);
 }
 
+static SH_NOINLINE void *alloc_typed(size_t n_bytes)
+{
+    void *p = take_typed(n_bytes);
+    return p ? p : alloc_slow(n_bytes, GC_ALLOC_FLAG_TYPED);
+}
+
+/* Calls at the end only, so that no register has to be saved. */
 SH_PUBLIC void *gc_alloc(size_t n_bytes, unsigned alloc_flags)
 {
-    if (SH_LIKELY(n_bytes - 1 < SH_SMALL_MAX)) {
-        if (SH_LIKELY(alloc_flags == 0)) {
-            unsigned c = sh_size_class_of(n_bytes);
-            void *p = sh_bin_take(&sh_my_cache->bins[SH_KIND_SCAN][c]);
-            if (SH_LIKELY(p != NULL)) {
-                clear_cell(p, sh_size_classes[c].size);
-                return p;
-            }
-        } else if (alloc_flags == GC_ALLOC_FLAG_LEAF) {
-            void *p = sh_cache_take(SH_KIND_LEAF, n_bytes);
-            if (SH_LIKELY(p != NULL))
-                return p;
-        } else if (alloc_flags == GC_ALLOC_FLAG_TYPED) {
-            void *p = take_typed(n_bytes);
-            if (SH_LIKELY(p != NULL))
-                return p;
-        }
+    if (SH_UNLIKELY(n_bytes - 1 >= SH_SMALL_MAX))
+        return alloc_slow(n_bytes, alloc_flags);
+    if (SH_LIKELY(alloc_flags == 0)) {
+        unsigned c = sh_size_class_of(n_bytes);
+        void *p = sh_bin_take(&sh_my_cache->bins[SH_KIND_SCAN][c]);
+        if (SH_LIKELY(p != NULL))
+            return clear_cell(p, sh_size_classes[c].size);
+    } else if (alloc_flags == GC_ALLOC_FLAG_LEAF) {
+        void *p = sh_cache_take(SH_KIND_LEAF, n_bytes);
+        if (SH_LIKELY(p != NULL))
+            return p;
+    } else if (alloc_flags == GC_ALLOC_FLAG_TYPED) {
+        return alloc_typed(n_bytes);
     }
     return alloc_slow(n_bytes, alloc_flags);
 }
