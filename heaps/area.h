@@ -30,7 +30,7 @@ struct sh_area {
     struct sh_area *user_next;
     bool huge;    /* holds one huge object */
     bool watched; /* its pages may be: see heaps/minor.h */
-    bool first; /* of the auto areas: kept when empty */
+    bool first;   /* of the auto areas: kept when empty */
 };
 
 extern struct sh_lock sh_heap_lock;

@@ -60,7 +60,8 @@ static bool is_full(const struct sh_span *span)
 {
     if (span->state != SH_SPAN_SMALL)
         return span->live == 1;
-    return span->used == span->live && span->live >= span->cell_count - span->cell_count / 16;
+    return span->used == span->live &&
+           span->live >= span->cell_count - span->cell_count / 16;
 }
 
 /* Some cell is reached from what waits only. */

@@ -94,6 +94,7 @@ static void add_up(const struct gc_collection *one)
     totals.by_request += one->cause == GC_CAUSE_EXPLICIT;
     totals.by_pacing += one->cause == GC_CAUSE_PACING;
     totals.for_memory += one->cause == GC_CAUSE_MEMORY;
+    totals.minor += one->minor;
     totals.stop_ns += one->stop_ns;
     totals.mark_ns += one->mark_ns;
     totals.pause_ns += one->pause_ns;
@@ -143,8 +144,8 @@ static void print_line(const struct sh_sink *sink, const struct gc_collection *o
         "\"stop_ns\": %lu, \"mark_ns\": %lu, \"pause_ns\": %lu, \"threads\": %u, "
         "\"markers\": %u, ",
         sh_os_process_id(), one->number, causes[one->cause],
-        one->minor ? "true" : "false", one->began, one->stop_ns,
-        one->mark_ns, one->pause_ns, one->threads, one->markers);
+        one->minor ? "true" : "false", one->began, one->stop_ns, one->mark_ns,
+        one->pause_ns, one->threads, one->markers);
     sh_print(sink,
         "\"root_bytes\": %zu, \"marked_objects\": %zu, \"marked_bytes\": %zu, "
         "\"heap_bytes\": %zu, \"heap_bytes_after\": %zu, \"allocated_bytes\": %zu}\n",

@@ -131,6 +131,12 @@ SH_PUBLIC bool gc_set_auto_collect(bool on)
     return sh_pace_set_auto(on);
 }
 
+SH_PUBLIC bool gc_set_generations(bool on)
+{
+    sh_heap_init();
+    return sh_pace_set_minor(on);
+}
+
 SH_PUBLIC size_t gc_set_threshold(size_t n_bytes)
 {
     return sh_pace_set_threshold(n_bytes);

@@ -26,7 +26,8 @@ void sh_minor_begin(bool wanted)
 
 /* ---- What was written ---- */
 
-static uint64_t parts_between(const struct sh_span *span, uintptr_t start, uintptr_t end)
+static uint64_t parts_between(
+    const struct sh_span *span, uintptr_t start, uintptr_t end)
 {
     size_t part = sh_minor_part(span);
     size_t first = (start - span->base) / part, last = (end - 1 - span->base) / part;

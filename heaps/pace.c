@@ -29,6 +29,7 @@ static _Atomic size_t threshold; /* the program's; 0: none */
 static _Atomic bool minor_next;  /* the next collection is a minor one; */
 static size_t if_full;           /* the trigger, if it cannot be; the collector's */
 static _Atomic bool anything;
+static _Atomic bool minors; /* there may be minor collections */
 static _Atomic bool manual; /* automatic collection is off */
 
 void sh_pace_flush(struct sh_cache *cache)
@@ -75,6 +76,7 @@ bool sh_pace_anything(void)
 void sh_pace_init(void)
 {
     sh_store_relaxed(&trigger, sh_options.pace_floor);
+    sh_store_relaxed(&minors, sh_options.generations);
 }
 
 /* ---- The budget ---- */
@@ -213,7 +215,7 @@ static size_t budget(const struct gc_collection *collection, size_t room)
 static void plan(const struct gc_collection *collection, size_t room)
 {
     size_t full = sh_min(sh_minor_left(), share_of(room));
-    size_t each = sh_options.generations ? sh_minor_next(floor_of(collection)) : 0;
+    size_t each = sh_load_relaxed(&minors) ? sh_minor_next(floor_of(collection)) : 0;
     bool minor = each && each < full;
     sh_store_relaxed(&minor_next, minor);
     if_full = full;
@@ -229,15 +231,14 @@ void sh_pace_no_minor(void)
 
 bool sh_pace_wants_minor(void)
 {
-    return sh_load_relaxed(&minor_next) && !sh_load_relaxed(&threshold) &&
-           !sh_load_relaxed(&manual);
+    return sh_load_relaxed(&minor_next) && sh_load_relaxed(&minors) &&
+           !sh_load_relaxed(&threshold) && !sh_load_relaxed(&manual);
 }
 
 void sh_pace_collected(
     const struct gc_collection *collection, size_t dying, size_t room)
 {
-    size_t lasting =
-        collection->marked_bytes - sh_min(dying, collection->marked_bytes);
+    size_t lasting = collection->marked_bytes - sh_min(dying, collection->marked_bytes);
     size_t floor = floor_of(collection);
     if (collection->minor) {
         sh_minor_paced(collection, floor);
@@ -257,6 +258,11 @@ void sh_pace_limited(size_t room)
 }
 
 /* ---- Settings ---- */
+
+bool sh_pace_set_minor(bool on)
+{
+    return atomic_exchange_explicit(&minors, on, memory_order_relaxed);
+}
 
 bool sh_pace_set_auto(bool on)
 {

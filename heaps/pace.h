@@ -68,6 +68,7 @@ void sh_pace_limited(size_t room);
 
 /* The public settings; each returns what was set before. */
 bool sh_pace_set_auto(bool on);
+bool sh_pace_set_minor(bool on);
 size_t sh_pace_set_threshold(size_t bytes);
 
 #endif /* SH_HEAPS_PACE_H */

@@ -16,16 +16,16 @@
  * died. */
 #define BUDGETS 16
 
-static size_t each;        /* what is handed out before one; 0: there are none */
-static size_t budget;      /* until a full one is due, */
-static size_t kept;        /* and what of that was taken */
-static size_t marked;      /* by the last collection, with what was old */
-static size_t handed_out;  /* since the last full one, before minor ones; */
-static uint64_t ns;        /* what these took, */
-static uint64_t full_ns;   /* and what that took */
-static uint64_t ended;     /* when the last collection did */
-static unsigned failures;  /* in a row, */
-static unsigned rest;      /* and full collections to come before they are tried again */
+static size_t each;       /* what is handed out before one; 0: there are none */
+static size_t budget;     /* until a full one is due, */
+static size_t kept;       /* and what of that was taken */
+static size_t marked;     /* by the last collection, with what was old */
+static size_t handed_out; /* since the last full one, before minor ones; */
+static uint64_t ns;       /* what these took, */
+static uint64_t full_ns;  /* and what that took */
+static uint64_t ended;    /* when the last collection did */
+static unsigned failures; /* in a row, */
+static unsigned rest;     /* and full collections to come before they are tried again */
 
 static size_t added(size_t now, size_t before)
 {

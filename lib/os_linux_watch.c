@@ -134,8 +134,8 @@ bool sh_os_watch_drop(uintptr_t start, size_t bytes)
 
 int sh_os_watch_open(void)
 {
-    return (int)sh_os_call4(SYS_openat, AT_FDCWD, (long)"/proc/self/pagemap",
-        O_RDONLY | O_CLOEXEC, 0);
+    return (int)sh_os_call4(
+        SYS_openat, AT_FDCWD, (long)"/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
 }
 
 /* Ranges with a word more each; the caller's are filled from them. */

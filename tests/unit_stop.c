@@ -537,7 +537,8 @@ static void report_in_child(void *unused)
     while (sh_load_relaxed(&workers[0].steps) == steps)
         sleep_us(100);
     MUST(sh_tls.critical == 0 && !sh_gc_mutex_is_locked());
-    MUST(!sh_world_stop_to_collect(false, true, NULL)); /* not so soon: no second report */
+    MUST(!sh_world_stop_to_collect(
+        false, true, NULL)); /* not so soon: no second report */
     MUST(!sh_world_stop_to_collect(true, true, NULL));
     set_flag(&stage, 1);
     await_flag(&stage, 2);

@@ -350,6 +350,17 @@ GC_PUBLIC void gc_dump_alloc_table(const gc_print_t *print);
 GC_PUBLIC bool gc_set_auto_collect(bool on);
 
 /**
+ * Whether collections that allocation starts for pacing's sake may be minor ones: these
+ * look for what is dead among the objects made since the last collection only, and take
+ * what survived that to live. They are short; what died later is found by the next full
+ * collection, which comes in any case: each that the program asks for is one. On, the
+ * default (and the option generations), they come where the system can tell which pages
+ * were written to (Linux 6.7 and later) and where they pay. With typed objects, a word
+ * decoder or a threshold of the program's all are full. Returns what was set before.
+ */
+GC_PUBLIC bool gc_set_generations(bool on);
+
+/**
  * Collect after `n_bytes` were allocated since the last collection; 0, the default,
  * leaves it to the pacing (docs/collector.md, and the options pace, pace_percent and
  * pace_floor). Returns what was set before. (Seed: gc.threshold.)
@@ -420,6 +431,7 @@ struct gc_collection_totals {
     uint64_t by_request;  /**< of GC_CAUSE_EXPLICIT */
     uint64_t by_pacing;   /**< of GC_CAUSE_PACING */
     uint64_t for_memory;  /**< of GC_CAUSE_MEMORY */
+    uint64_t minor;       /**< of these so many were minor ones */
     uint64_t stop_ns, mark_ns, pause_ns;             /**< sums of the collections' */
     uint64_t stop_ns_max, mark_ns_max, pause_ns_max; /**< the longest */
     uint64_t root_bytes, marked_objects, marked_bytes, allocated_bytes; /**< sums */
