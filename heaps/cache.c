@@ -608,6 +608,24 @@ static bool use_other(struct sh_cache *cache, enum sh_kind kind, unsigned c)
     return use_available(cache, kind, c) || use_adopted(cache, kind, c);
 }
 
+/* Rather than fail: what counts as full may have a few free cells. */
+static bool use_full(struct sh_cache *cache, enum sh_kind kind, unsigned c)
+{
+    struct sh_depot *depot = &cache->depots[kind][c];
+    for (struct sh_span *span = depot->head[SH_LIST_FULL]; span; span = span->next) {
+        span->used -= sh_remote_take(span);
+        uint64_t words =
+            span->used < span->cell_count ? words_with_free_cells(span) : 0;
+        if (!words)
+            continue;
+        sh_cache_unlist(cache, span);
+        make_current(depot, span);
+        span->pass = words;
+        return load(cache, depot, &cache->bins[kind][c]);
+    }
+    return false;
+}
+
 /* Cells on top that are not HELD any more are somebody's already. True: there was one. */
 static bool drop_twice_freed(struct sh_bin *bin)
 {
@@ -654,6 +672,7 @@ void *sh_cache_refill(
     refresh_lists(cache, kind, class_index);
     if (!use_current(cache, kind, class_index) &&
         !use_other(cache, kind, class_index) &&
+        !(tiny && use_full(cache, kind, class_index)) &&
         !use_new(cache, kind, class_index, tiny))
         return NULL;
     return sh_bin_take_as(bin, kind);

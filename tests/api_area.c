@@ -204,6 +204,30 @@ static void another_size_gets_what_was_freed(void *unused)
     MUST(fill_with(512, NULL, 0) >= cells / 2);
 }
 
+enum { APART = 20, LAST_OF = 64 };
+
+static size_t refill_apart(size_t n)
+{
+    size_t more = 0;
+    for (size_t i = 0; i < n && (held[i] = gc_alloc(LAST_OF, 0)); i += APART)
+        more++;
+    return more;
+}
+
+/* Fewer in each span than make it worth to look at it while there are others. */
+static void what_is_free_here_and_there_is_found(void *unused)
+{
+    begin(3 * MIB);
+    size_t n = fill_with(LAST_OF, NULL, 0) / LAST_OF;
+    for (size_t i = 0; i < n; i += APART)
+        gc_free(held[i]);
+    MUST(refill_apart(n) >= n / APART);
+    for (size_t i = 0; i < n; i += APART)
+        held[i] = NULL;
+    gc_collect();
+    MUST(refill_apart(n) >= n / APART - 10); /* the stack may hold a few */
+}
+
 static void locked_and_full_fails(void *unused)
 {
     begin(64 * KIB);
@@ -219,6 +243,7 @@ static void a_full_heap_collects_then_fails(void **unused)
     in_child(full_collects);
     in_child(full_fails);
     in_child(another_size_gets_what_was_freed);
+    in_child(what_is_free_here_and_there_is_found);
     in_child(locked_and_full_fails);
 }
 
