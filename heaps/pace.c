@@ -76,7 +76,7 @@ bool sh_pace_anything(void)
 void sh_pace_init(void)
 {
     sh_store_relaxed(&trigger, sh_options.pace_floor);
-    sh_store_relaxed(&minors, sh_options.generations);
+    sh_store_relaxed(&minors, sh_options.generations != SH_GENERATIONS_FALSE);
 }
 
 /* ---- The budget ---- */

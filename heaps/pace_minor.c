@@ -3,6 +3,7 @@
 #include "heaps/pace_minor.h"
 
 #include "lib/bits.h"
+#include "lib/options.h"
 
 /* Of the time, what they may take before they come more rarely; and less than which, they
  * come more often. */
@@ -61,8 +62,15 @@ static double price(uint64_t time, size_t bytes)
     return (double)time / (double)sh_max(bytes, 1);
 }
 
+static bool always(void)
+{
+    return sh_options.generations == SH_GENERATIONS_ALWAYS;
+}
+
 static void fail(void)
 {
+    if (always())
+        return;
     failures += failures < FAILURES_MOST;
     rest = 1u << failures;
     each = 0;
@@ -82,7 +90,9 @@ static bool were_in_vain(const struct gc_collection *collection)
 
 static void judge(const struct gc_collection *collection)
 {
-    if (full_ns < WORTH_NS)
+    if (always())
+        each = sh_max(each, 1);
+    else if (full_ns < WORTH_NS)
         each = 0;
     else if (rest)
         rest--;

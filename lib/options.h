@@ -23,6 +23,11 @@ enum sh_thp { SH_THP_DEFAULT, SH_THP_ALWAYS, SH_THP_NEVER };
 enum sh_stats_form { SH_STATS_NONE, SH_STATS_TEXT, SH_STATS_JSON };
 enum sh_misuse { SH_MISUSE_ABORT, SH_MISUSE_REPORT };
 enum sh_pace { SH_PACE_PROPORTIONAL, SH_PACE_BALANCE };
+enum sh_generations {
+    SH_GENERATIONS_FALSE,
+    SH_GENERATIONS_TRUE,
+    SH_GENERATIONS_ALWAYS,
+};
 enum sh_junk { SH_JUNK_NONE, SH_JUNK_ALL, SH_JUNK_ALLOC, SH_JUNK_FREE };
 
 /* Of values that are texts, the terminating zero included. */
@@ -52,9 +57,10 @@ enum sh_junk { SH_JUNK_NONE, SH_JUNK_ALL, SH_JUNK_ALLOC, SH_JUNK_FREE };
     X(gc_log, text, "", SH_TEXT("stderr or a path"),                                   \
         "writes a line of JSON after each collection; %p in the path is the number "   \
         "of the process")                                                              \
-    X(generations, flag, true, SH_BOOL,                                                \
-        "most collections look at new objects only, where the system can tell which "  \
-        "pages were written to (Linux 6.7)")                                           \
+    X(generations, choice, SH_GENERATIONS_TRUE, SH_WORDS("false|true|always"),         \
+        "collections that look at new objects only, where they pay and the system "    \
+        "can tell which pages were written to (Linux 6.7); always: also where they "   \
+        "do not pay, for tests")                                                       \
     X(help, flag, false, SH_BOOL,                                                      \
         "prints this list to standard error")                                          \
     X(junk, choice, SH_JUNK_NONE, SH_WORDS("false|true|alloc|free"),                   \
