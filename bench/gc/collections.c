@@ -59,15 +59,16 @@ void collections_print(FILE *file)
 
     fprintf(file,
         "\"columns\": [\"began\", \"stop_ns\", \"mark_ns\", \"pause_ns\", \"heap\", "
-        "\"heap_after\", \"objects\", \"bytes\", \"census\"], \"collections\": [");
+        "\"heap_after\", \"objects\", \"bytes\", \"minor\", \"census\"], "
+        "\"collections\": [");
     for (uint64_t i = 0; i < kept; i++) {
         const struct collection *one = &table[i];
         fprintf(file,
             "%s[%.4f, %" PRIu64 ", %" PRIu64 ", %" PRIu64 ", %" PRIu64 ", %" PRIu64
-            ", %" PRIu64 ", %" PRIu64 ", %d]",
+            ", %" PRIu64 ", %" PRIu64 ", %d, %d]",
             i > 0 ? ", " : "", (double)(one->began - started) / 1e9, one->stop_ns,
             one->mark_ns, one->pause_ns, one->heap, one->heap_after, one->objects,
-            one->bytes, one->census);
+            one->bytes, one->minor, one->census);
     }
     fprintf(file, "]");
 }

@@ -20,6 +20,7 @@ struct collection {
     uint64_t heap_after;
     uint64_t objects; /* that lived; 0 where nobody counted them */
     uint64_t bytes;
+    bool minor;  /* what had survived before was taken to live */
     bool census; /* asked for by census() */
 };
 

@@ -21,6 +21,7 @@ static void note(void *context, const struct gc_collection *found)
         .heap_after = found->heap_bytes_after,
         .objects = found->marked_objects,
         .bytes = found->marked_bytes,
+        .minor = found->minor,
     });
 }
 

@@ -19,6 +19,7 @@ TABLES = (
 # Field, title, form.
 COLUMNS = (
     ("collections", "number", "%.0f"),
+    ("minor", "minor", "%.0f"),
     ("pause_p50", "p50", "%.2f"),
     ("pause_p99", "p99", "%.2f"),
     ("pause_max", "max", "%.2f"),

@@ -39,7 +39,7 @@ NAMES = [entry[0] for entry in LOADS] + [MARKING, COSTS]
 
 # Of one run; those of pauses and of the time to stop are in milliseconds.
 FIELDS = (
-    "seconds", "stopped", "collections", "pause_p50", "pause_p99", "pause_max", "stop_p50",
+    "seconds", "stopped", "collections", "minor", "pause_p50", "pause_p99", "pause_max", "stop_p50",
     "stop_max", "peak_kib", "end_kib", "faults", "mark_ms", "mark_objects", "mark_bytes",
 )  # fmt: skip
 
@@ -102,6 +102,7 @@ class Run:
         stops, marks = sorted(self.column("stop_ns")), self.column("mark_ns", census=True)
         found = {name: told[name] for name in ("seconds", "peak_kib", "end_kib", "faults")}
         found.update(stopped=sum(pauses) / 1e9 or None, collections=len(pauses))
+        found["minor"] = sum(self.column("minor"))
         for name, values, share in (
             ("pause_p50", pauses, 0.5), ("pause_p99", pauses, 0.99), ("pause_max", pauses, 1),
             ("stop_p50", stops, 0.5), ("stop_max", stops, 1),
