@@ -244,7 +244,8 @@ void sh_pace_collected(
         sh_minor_paced(collection, floor);
     } else {
         learn(collection, lasting);
-        sh_minor_paced_full(collection, sh_max(budget(collection, room), floor));
+        size_t bytes = sh_max(budget(collection, room), floor);
+        sh_minor_paced_full(collection, sh_min(bytes, share_of(room)));
     }
     learn_to_spare(collection, room);
     plan(collection, room);
