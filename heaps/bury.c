@@ -103,6 +103,7 @@ void sh_bury_span(struct sh_burial *burial, struct sh_span *span)
     else
         span->epoch = sh_load_relaxed(&sh_epoch) + 1;
     span->settled = !dead && is_full(span) && !is_any_waiting(span);
+    sh_minor_choose(span, marked);
     if (marked == 0 && may_go(span)) {
         span->inbox_next = burial->dead;
         burial->dead = span;

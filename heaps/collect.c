@@ -94,12 +94,12 @@ static void unlock_heap(void)
  * what is live is exact without, the pause is the shorter, and lists stay their owner's.
  * Spans of collected kinds that are still due are swept, which takes theirs.
  */
-static void prepare(void)
+static void prepare(bool minor)
 {
     sh_event_stopped(cause);
     lock_heap();
     each_cache(sh_pace_flush);
-    sh_mark_begin(cause == GC_CAUSE_PACING && sh_pace_wants_minor());
+    sh_mark_begin(minor);
     sh_event.minor = sh_minor;
     unlock_heap();
     collection.dead = NULL;
@@ -133,9 +133,9 @@ static void add_root(void *unused, const void *start, const void *end)
 
 static void mark(void)
 {
-    sh_mark_add_spans();
     sh_scan_named_roots(mark_root, NULL, sh_mark_first());
     sh_callback_add_roots();
+    sh_mark_add_spans();
     sh_mark_complete();
     sh_callback_gather();
 }
@@ -210,7 +210,7 @@ void sh_collect_start(void)
         return;
     }
     sh_cache_select(self);
-    prepare();
+    prepare(cause == GC_CAUSE_PACING && sh_pace_wants_minor());
     sh_memcheck_scan_begin();
     sh_scan_stopped_threads(add_root, NULL);
 }
@@ -297,7 +297,7 @@ static void collect_without_roots(bool gather)
     sh_gc_mutex_collect_begin();
     sh_critical_enter();
     sh_world_stop();
-    prepare();
+    prepare(false);
     lock_heap();
     sh_memcheck_scan_begin();
     sh_mark_map();

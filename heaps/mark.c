@@ -421,7 +421,7 @@ static void scan_cells(struct sh_marker *marker, struct sh_span *span, uint32_t 
 {
     while (cells) {
         unsigned first = sh_ctz64(cells);
-        unsigned count = ~(cells >> first) ? sh_ctz64(~(cells >> first)) : 64;
+        unsigned count = sh_ones64(cells >> first);
         uintptr_t start = sh_span_cell(span, w * 64 + first);
         uintptr_t end = start + count * span->cell_size;
         scan(marker, sh_max(start, from), sh_min(end, to));
@@ -456,9 +456,9 @@ void sh_mark_scan_old(struct sh_marker *marker, struct sh_span *span)
 {
     size_t part = sh_minor_part(span);
     uintptr_t end = span->base + span->pages * SH_PAGE_SIZE;
-    for (uint64_t parts = span->written; parts;) {
+    for (uint64_t parts = span->open; parts;) {
         unsigned first = sh_ctz64(parts);
-        unsigned count = ~(parts >> first) ? sh_ctz64(~(parts >> first)) : 64;
+        unsigned count = sh_ones64(parts >> first);
         uintptr_t from = span->base + first * part;
         uintptr_t to = sh_min(from + count * part, end);
         if (from < to && span->state == SH_SPAN_SMALL)

@@ -200,6 +200,8 @@ bool sh_mark_scans_explicit(void)
 
 void sh_mark_add_spans(void)
 {
+    if (sh_minor)
+        written = sh_minor_find_written();
     if (!explicit_left_out || sh_minor)
         sh_mark_pool_add_spans(sh_span_first());
 }
@@ -241,7 +243,7 @@ static void work_on(struct sh_marker *marker, const struct sh_mark_work *work)
         if (span->kind == SH_KIND_EXPLICIT) {
             if (!explicit_left_out)
                 mark_live_cells(marker, span);
-        } else if (sh_minor && span->kind == SH_KIND_SCAN && span->written) {
+        } else if (sh_minor && span->kind == SH_KIND_SCAN && span->open) {
             sh_mark_scan_old(marker, span);
         }
 }
@@ -371,7 +373,7 @@ void sh_mark_begin(bool minor)
     sh_span_walk(prepare, NULL, sh_mark_helpers());
     if (sh_minor)
         minor_walking_ns = sh_os_now_ns() - since;
-    written = sh_minor ? sh_minor_find_written() : 0;
+    written = 0;
     explicit_left_out = sh_load_relaxed(&explicit_off);
     sh_marker_init(&markers[0], 0, 0);
     taking_part = 1;

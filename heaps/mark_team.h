@@ -39,7 +39,8 @@ bool sh_mark_add_root(const void *start, const void *end);
 void sh_mark_root_now(const void *start, const void *end);
 
 /* All malloc'd memory is a root, unless the program had it left out; and in a minor
- * collection what was written to of old objects. */
+ * collection what was written to of old objects: none of the program's code runs from here
+ * on until the world does. */
 void sh_mark_add_spans(void);
 
 /* Whether it is, in this collection, and from the next one on; returns what was set. */

@@ -48,8 +48,7 @@ static void note_written(uintptr_t start, uintptr_t end)
             continue;
         }
         uintptr_t until = sh_min(end, end_of(span));
-        if (span->guarded)
-            span->written |= parts_between(span, start, until);
+        span->open |= parts_between(span, start, until);
         start = until;
     }
 }
@@ -85,7 +84,7 @@ static size_t bytes_written(void)
     size_t bytes = 0;
     for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
         if (span->kind == SH_KIND_SCAN)
-            bytes += sh_popcount64(span->written) * sh_minor_part(span);
+            bytes += sh_popcount64(span->open) * sh_minor_part(span);
     return bytes;
 }
 
@@ -97,59 +96,129 @@ static uint64_t all_parts(const struct sh_span *span)
 size_t sh_minor_find_written(void)
 {
     for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
-        span->written = span->guarded ? 0 : all_parts(span);
+        span->open = all_parts(span) & ~span->guarded;
     if (!find_written_anywhere())
         for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
-            span->written = all_parts(span);
+            span->open = all_parts(span);
     return bytes_written();
 }
 
 /* ---- Guarding ---- */
 
-static bool is_worth_it(const struct sh_span *span)
+/* Of less it is cheaper to scan them again than to have them protected. */
+#define PARTS_LEAST 4
+
+static uint64_t long_runs(uint64_t parts)
 {
-    return span->kind == SH_KIND_SCAN && span->settled;
+    uint64_t begins = parts;
+    for (unsigned i = 1; i < PARTS_LEAST; i++)
+        begins &= parts >> i;
+    uint64_t runs = begins;
+    for (unsigned i = 1; i < PARTS_LEAST; i++)
+        runs |= begins << i;
+    return runs;
 }
 
-/* Spans side by side are protected at once. */
+/* Each cell that any of it belongs to is old. */
+SH_NO_SANITIZE
+static bool is_old(struct sh_span *span, uintptr_t from, uintptr_t to)
+{
+    uint32_t first = sh_span_cell_of(span, from), last = sh_span_cell_of(span, to - 1);
+    if (last >= span->cell_count)
+        return false;
+    for (uint32_t w = first / 64; w <= last / 64; w++) {
+        uint64_t wanted = ~(uint64_t)0;
+        if (w == first / 64)
+            wanted &= ~sh_low_bits64(first % 64);
+        if (w == last / 64)
+            wanted &= sh_low_bits64(last % 64 + 1);
+        uint64_t old = sh_bytes_equal(&span->marks[w * 64], SH_MARK_REACHED);
+        if (wanted & ~(old & sh_span_word(span, w, SH_CELL_LIVE)))
+            return false;
+    }
+    return true;
+}
+
+static uint64_t old_parts(struct sh_span *span)
+{
+    size_t part = sh_minor_part(span);
+    uint64_t parts = 0;
+    for (unsigned i = 0; i < (span->pages * SH_PAGE_SIZE + part - 1) / part; i++) {
+        uintptr_t from = span->base + i * part;
+        uintptr_t to = sh_min(from + part, end_of(span));
+        parts |= (uint64_t)is_old(span, from, to) << i;
+    }
+    return long_runs(parts);
+}
+
+void sh_minor_choose(struct sh_span *span, size_t old)
+{
+    if (span->kind != SH_KIND_SCAN)
+        span->guarded = 0;
+    else if (span->settled)
+        span->guarded = all_parts(span);
+    else
+        span->guarded = old > span->cell_count / 2 ? old_parts(span) : 0;
+}
+
+/* What lies side by side is protected at once. */
 struct stretch {
     uintptr_t start, end;
 };
 
-static void protect(struct stretch *stretch)
+static void protect(const struct stretch *stretch)
 {
     if (stretch->start != stretch->end)
         sh_os_watch_protect(round_of_watch, stretch->start, stretch->end);
-    stretch->start = stretch->end;
 }
 
-static void guard_in(struct sh_area *area)
+static void extend(struct stretch *stretch, uintptr_t start, uintptr_t end)
 {
-    struct stretch stretch = {area->start, area->start};
-    for (uintptr_t at = area->start; at < area->end;) {
-        struct sh_span *span = sh_page_map_lookup(at);
-        if (!span) {
-            at += SH_PAGE_SIZE;
-            continue;
-        }
-        span->guarded = is_worth_it(span);
-        if (!span->guarded) {
-            protect(&stretch);
-            stretch.start = end_of(span);
-        }
-        stretch.end = at = end_of(span);
+    if (stretch->end != start) {
+        protect(stretch);
+        stretch->start = start;
     }
+    stretch->end = end;
+}
+
+static void guard_span(struct stretch *stretch, const struct sh_span *span)
+{
+    size_t part = sh_minor_part(span);
+    uint64_t parts = span->guarded;
+    while (parts) {
+        unsigned first = sh_ctz64(parts);
+        unsigned count = sh_ones64(parts >> first);
+        uintptr_t from = span->base + first * part;
+        extend(stretch, from, sh_min(from + count * part, end_of(span)));
+        parts &= ~(sh_low_bits64(count) << first);
+    }
+}
+
+static struct sh_span *next_span(uintptr_t *at, uintptr_t end)
+{
+    while (*at < end) {
+        struct sh_span *span = sh_page_map_lookup(*at);
+        *at = span ? end_of(span) : *at + SH_PAGE_SIZE;
+        if (span)
+            return span;
+    }
+    return NULL;
+}
+
+static void guard_in(const struct sh_area *area)
+{
+    struct stretch stretch = {0, 0};
+    struct sh_span *span;
+    for (uintptr_t at = area->start; (span = next_span(&at, area->end));)
+        guard_span(&stretch, span);
     protect(&stretch);
 }
 
 static void leave_open(const struct sh_area *area)
 {
-    for (uintptr_t at = area->start; at < area->end;) {
-        struct sh_span *span = sh_page_map_lookup(at);
-        if (span)
-            span->guarded = false;
-        at = span ? end_of(span) : at + SH_PAGE_SIZE;
-    }
+    struct sh_span *span;
+    for (uintptr_t at = area->start; (span = next_span(&at, area->end));)
+        span->guarded = 0;
 }
 
 bool sh_minor_guard(bool plain)
@@ -180,7 +249,7 @@ void sh_minor_move(struct sh_span *span)
     if (span->area->watched)
         sh_os_watch_drop(span->area->start, span->area->end - span->area->start);
     span->area->watched = false;
-    span->guarded = false;
+    span->guarded = 0;
 }
 
 void sh_minor_fork_child(void)

@@ -47,15 +47,19 @@ extern bool sh_minor;
  * wanted and can be. */
 void sh_minor_begin(bool wanted);
 
-/* It has prepared the spans: of those with old cells finds out what was written to; returns
+/* Nothing is written to by the program from here on: finds out what was of old cells; returns
  * how many bytes. */
 size_t sh_minor_find_written(void);
+
+/* It is done marking, and has found so many old cells in the span: which parts of it are to
+ * be guarded. Any marker. */
+void sh_minor_choose(struct sh_span *span, size_t old);
 
 /* It ends, and the next one is to be minor: guards the spans. `plain`: objects hold what
  * their words say. False: it cannot be. */
 bool sh_minor_guard(bool plain);
 
-/* What a part of the span is that a bit of `written` stands for, bytes. */
+/* What a part of the span is: a page, or a 64th, bytes. */
 SH_INLINE size_t sh_minor_part(const struct sh_span *span)
 {
     return (span->pages + 63) / 64 * SH_PAGE_SIZE;

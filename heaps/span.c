@@ -113,8 +113,8 @@ void sh_span_setup(
     span->pass = 0;
     span->touched = 0;
     span->live = 0;
-    span->settled = span->guarded = false;
-    span->written = 0;
+    span->settled = false;
+    span->guarded = span->open = 0;
     span->epoch = 0;
     span->next = span->prev = NULL;
     span->list = SH_LIST_NONE;

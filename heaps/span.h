@@ -117,6 +117,10 @@ struct sh_span {
     uint8_t list;
     uint8_t bucket; /* of a free run */
 
+    /* The collector's: see heaps/minor.h. A bit for each part. */
+    uint64_t guarded; /* those that are */
+    uint64_t open;    /* while marking, those that are not, or were written to */
+
     /* Written by threads that free remotely. */
     SH_ALIGNED(SH_CACHE_LINE)
     _Atomic uint64_t remote_words; /* words with REMOTE cells */
@@ -152,8 +156,7 @@ struct sh_span {
     _Atomic uint8_t *marks; /* enum sh_mark; only of collected kinds */
     size_t cell_size;       /* bytes; of a free run 0 */
     uint32_t live;          /* LIVE cells when the collection began; the collector's, */
-    bool settled, guarded;  /* and these: see heaps/minor.h */
-    uint64_t written;       /* parts of it that were written to */
+    bool settled;           /* and this: see heaps/minor.h */
 
     SH_ALIGNED(SH_CACHE_LINE) sh_cell_byte states[];
 };

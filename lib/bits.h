@@ -91,6 +91,12 @@ SH_INLINE uint64_t sh_low_bits64(unsigned n)
     return n >= 64 ? ~(uint64_t)0 : ((uint64_t)1 << n) - 1;
 }
 
+/* How many bits are set from the lowest on, before one that is not. */
+SH_INLINE unsigned sh_ones64(uint64_t bits)
+{
+    return ~bits ? sh_ctz64(~bits) : 64;
+}
+
 SH_INLINE bool sh_is_pow2(size_t n)
 {
     return n != 0 && (n & (n - 1)) == 0;
