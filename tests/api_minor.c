@@ -4,8 +4,9 @@
  * do so; what is new and dead goes; and where words are not what they seem, and where a
  * program wants none, there are none.
  *
- * Times decide when there is one. So each test goes on until enough of its collections
- * were minor ones, and what it asserts holds of the others, too.
+ * With generations:always they come as often as they can, whether they pay or not. Some are
+ * full all the same; so each test goes on until enough were minor ones, and what it asserts
+ * holds of the others, too.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,6 +19,7 @@
 
 #include <splitheap/weakref.h>
 
+#include "lib/options.h"
 #include "lib/os_watch.h"
 #include "tests/child.h"
 #include "tests/heap.h"
@@ -101,7 +103,7 @@ static bool step(void)
     return sh_load_seq_cst(&last_minor);
 }
 
-#define MINORS 4
+#define MINORS 6
 #define STEPS 1000 /* far more than are ever needed */
 
 /* Between collections something is changed, and after each one looked at. */
@@ -127,7 +129,7 @@ static void until_minor(void)
 
 /* ---- A heap that is large enough ---- */
 
-#define OLD ((size_t)400000) /* nodes, 18 MiB */
+#define OLD ((size_t)200000) /* nodes, 9 MiB */
 #define SOME ((size_t)500)   /* of them, in a round */
 
 static struct node **old;
@@ -901,13 +903,34 @@ static void tags_that_are_new_are_looked_for_everywhere(void **unused)
     runs_in_children(have_tags);
 }
 
-/* ---- The option ---- */
+/* ---- Options ---- */
 
-static void run_without(void *unused)
+static void they_are_turned_off_and_on(void **unused)
 {
-    setenv("SPLITHEAP_CONF", "generations:false", 1);
-    execl("/proc/self/exe", "api_minor", "without", NULL);
+    for (int i = 0; i < 3; i++) {
+        until_minor();
+        assert_true(gc_set_generations(false));
+        assert_false(gc_set_generations(false));
+        none_is_minor(3);
+        assert_false(gc_set_generations(true));
+        go_on(change_small, check_small, 1);
+    }
+}
+
+static void run_with(void *conf)
+{
+    setenv("SPLITHEAP_CONF", conf, 1);
+    execl("/proc/self/exe", "api_minor", conf, NULL);
     _exit(99);
+}
+
+static bool runs_with(const char *conf)
+{
+    struct child child;
+    child_run(&child, run_with, (void *)(uintptr_t)conf);
+    if (!child_returned(&child))
+        print_error("%s: status %#x: %s\n", conf, (unsigned)child.status, child.text);
+    return child_returned(&child);
 }
 
 static int prepare(void **unused)
@@ -916,16 +939,36 @@ static int prepare(void **unused)
     return gc_set_collection_listener(listen, NULL);
 }
 
-static int be_without(void)
+static int prepare_always(void **unused)
 {
+    gc_init(NULL, NULL);
+    sh_options.generations = SH_GENERATIONS_ALWAYS;
+    sh_options.pace_floor = MIB;
+    return prepare(NULL);
+}
+
+/* What the program does that was run again. */
+static int with(const char *conf)
+{
+    make_old();
+    holder = (void **)old; /* a second heap as large */
     prepare(NULL);
-    none_is_minor(12);
+    if (strcmp(conf, "generations:false") == 0)
+        none_is_minor(10);
+    else
+        until_minor();
     return 0;
 }
 
-static void the_option_turns_them_off(void **unused)
+static void an_option_turns_them_off(void **unused)
 {
-    assert_true(runs_in_child(run_without));
+    assert_true(runs_with("generations:false"));
+}
+
+/* In a heap of this size they pay. */
+static void they_come_by_themselves(void **unused)
+{
+    assert_true(runs_with("generations:true"));
 }
 
 int main(int argc, char **argv)
@@ -935,7 +978,7 @@ int main(int argc, char **argv)
         return 77;
     }
     if (argc > 1)
-        return be_without();
+        return with(argv[1]);
     const struct CMUnitTest tests[] = {
         MINOR_TEST(stores_into_small_objects),
         MINOR_TEST(stores_into_large_arrays),
@@ -955,7 +998,9 @@ int main(int argc, char **argv)
         MINOR_TEST(typed_objects_are_looked_at_each_time),
         MINOR_TEST(decoded_words_are_looked_at_each_time),
         MINOR_TEST(tags_that_are_new_are_looked_for_everywhere),
-        cmocka_unit_test(the_option_turns_them_off),
+        MINOR_TEST(they_are_turned_off_and_on),
+        cmocka_unit_test(an_option_turns_them_off),
+        cmocka_unit_test(they_come_by_themselves),
     };
-    return cmocka_run_group_tests(tests, prepare, NULL);
+    return cmocka_run_group_tests(tests, prepare_always, NULL);
 }
