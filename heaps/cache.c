@@ -428,7 +428,8 @@ static void make_current(struct sh_depot *depot, struct sh_span *span)
     span->pass = 0;
 }
 
-/* After a collection full spans may have dead cells: those are looked at again. */
+/* After a collection full spans may have dead cells, or the collector swept those of the one
+ * before: they are looked at again. */
 static void refresh_lists(struct sh_cache *cache, enum sh_kind kind, unsigned c)
 {
     struct sh_depot *depot = &cache->depots[kind][c];
@@ -439,7 +440,7 @@ static void refresh_lists(struct sh_cache *cache, enum sh_kind kind, unsigned c)
     struct sh_span *span, *next;
     for (span = depot->head[SH_LIST_FULL]; span; span = next) {
         next = span->next;
-        if (span->epoch == epoch)
+        if (span->epoch == epoch && span->used > wake_of_full(span))
             continue;
         sh_cache_unlist(cache, span);
         span->wake = SH_WAKE_NEVER;
