@@ -167,11 +167,13 @@ static double allocation_to_marking(void)
     return ratio < 1.0 / 16 ? 1.0 / 16 : ratio > 4 ? 4 : ratio;
 }
 
-/* Of a heap so large that the square root is little beside it, a third. */
+/* Of a heap so large that the square root is little beside it, a third; of one so small
+ * that it is much, twice as much. */
 static size_t balanced(size_t cost)
 {
     double scale = (double)BALANCE_BYTES * allocation_to_marking();
-    return sh_max(square_root(cost) * square_root((size_t)scale), cost / 3);
+    size_t root = square_root(cost) * square_root((size_t)scale);
+    return sh_max(sh_min(root, cost < SIZE_MAX / 2 ? cost * 2 : cost), cost / 3);
 }
 
 /* The heap may go up to where it stood lately, which costs no memory that was not had;

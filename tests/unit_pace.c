@@ -247,6 +247,14 @@ static void of_a_large_heap_it_is_a_third(void **unused)
     about(settled(300 * MIB, 1, SECOND, SECOND), 100 * MIB);
 }
 
+static void of_a_small_heap_it_is_twice(void **unused)
+{
+    sh_options.pace = SH_PACE_BALANCE;
+    sh_options.pace_floor = 0;
+    about(settled(3 * MIB, MIB, 3 * SECOND / 1024, SECOND / 1024), 6 * MIB);
+    about(settled(12 * MIB, 4 * MIB, 12 * SECOND / 1024, SECOND / 1024), 24 * MIB);
+}
+
 /* Within a limit, so much room is left. */
 static void limited(size_t live, size_t allocated, uint64_t ns, size_t room)
 {
@@ -399,6 +407,7 @@ int main(void)
         PACE_TEST(a_new_limit_holds_at_once),
         PACE_TEST(the_budget_goes_by_square_roots),
         PACE_TEST(of_a_large_heap_it_is_a_third),
+        PACE_TEST(of_a_small_heap_it_is_twice),
         PACE_TEST(what_the_heap_held_lately_may_be_used),
         PACE_TEST(a_limited_heap_is_used_where_collecting_costs_time),
         PACE_TEST(times_of_nothing_do_no_harm),
