@@ -618,13 +618,13 @@ static void a_threshold_collects_sooner(void **unused)
     batch = (struct batch){.size = 40};
     in_thread(make_batch, &batch);
     clear_stack();
-    in_thread(make_garbage, (void *)(4 * MIB));
+    in_thread(make_garbage, (void *)(3 * MIB));
     assert_in_range(count_live(&batch), 0, BATCH / 4);
     gc_collect();
     assert_int_equal(gc_set_threshold(0), 2 * MIB);
     in_thread(make_batch, &batch);
     clear_stack();
-    in_thread(make_garbage, (void *)(4 * MIB));
+    in_thread(make_garbage, (void *)(3 * MIB));
     assert_int_equal(count_live(&batch), BATCH);
 }
 
