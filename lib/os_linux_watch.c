@@ -4,9 +4,9 @@
  * write-protect mode and PAGEMAP_SCAN (both from Linux 6.7; the kernel's
  * Documentation/admin-guide/mm/userfaultfd.rst and pagemap.rst).
  *
- * The descriptor is kept for as long as the process lives, for with it goes the watch.
- * That of the page map is opened anew for each round: so a program that closes
- * descriptors it does not know can do no harm but make all pages count as written.
+ * The descriptor is kept for as long as the process lives, for with it goes the watch; a
+ * program that closes descriptors it does not know ends it, and may have another file there
+ * by then. That of the page map is opened anew for each round.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE 1
@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -29,6 +30,7 @@
 #define WP_ASYNC ((uint64_t)1 << 15)
 #define MODE_WP ((uint64_t)1 << 1)
 #define SCAN_PROTECTS ((uint64_t)1 << 0)
+#define PAGE_MAY_BE_PROTECTED ((uint64_t)1 << 0)
 #define PAGE_IS_WRITTEN ((uint64_t)1 << 1)
 
 struct api {
@@ -62,9 +64,16 @@ struct scan {
  * table first, which takes milliseconds where there are several threads. */
 #define LOWEST_DESCRIPTOR 40
 
-static long watch = -1; /* the descriptor */
-static uint32_t whose;  /* the process that opened it */
-static bool tried;      /* in that process */
+/* Each userfaultfd is a file of its own. */
+struct file {
+    dev_t device;
+    ino_t number;
+};
+
+static long watch = -1;     /* the descriptor, */
+static struct file watched; /* and what was opened there */
+static uint32_t whose;      /* the process that opened it */
+static bool tried;          /* in that process */
 
 static long call(long fd, unsigned long what, void *argument)
 {
@@ -97,24 +106,46 @@ static long open_watch(void)
     return -1;
 }
 
+static struct file file_at(long fd)
+{
+    struct stat status;
+    if (sh_os_call4(SYS_newfstatat, fd, (long)"", (long)&status, AT_EMPTY_PATH) != 0)
+        return (struct file){0, 0};
+    return (struct file){status.st_dev, status.st_ino};
+}
+
+static bool is_there(void)
+{
+    if (watch < 0)
+        return false;
+    struct file now = file_at(watch);
+    return now.device == watched.device && now.number == watched.number;
+}
+
+static void begin(void)
+{
+    watch = sysconf(_SC_PAGESIZE) == (long)SH_PAGE_SIZE ? open_watch() : -1;
+    if (watch >= 0)
+        watched = file_at(watch);
+}
+
 /* A process made by a bare clone is told from its parent, too. */
 bool sh_os_watch_prepare(void)
 {
     uint32_t process = sh_os_process_id();
-    if (tried && whose == process)
-        return watch >= 0;
-    if (tried)
+    if (tried && whose != process)
         sh_os_watch_fork_child();
+    if (!tried)
+        begin();
     tried = true;
     whose = process;
-    watch = sysconf(_SC_PAGESIZE) == (long)SH_PAGE_SIZE ? open_watch() : -1;
-    return watch >= 0;
+    return is_there();
 }
 
 /* What it has is the parent's memory, not its own. */
 void sh_os_watch_fork_child(void)
 {
-    if (watch >= 0)
+    if (is_there())
         close_it(watch);
     watch = -1;
     tried = false;
@@ -123,13 +154,14 @@ void sh_os_watch_fork_child(void)
 bool sh_os_watch_add(uintptr_t start, size_t bytes)
 {
     struct registration all = {.range = {start, bytes}, .mode = MODE_WP};
-    return watch >= 0 && call(watch, CALL_REGISTER, &all) == 0;
+    return is_there() && call(watch, CALL_REGISTER, &all) == 0;
 }
 
 bool sh_os_watch_drop(uintptr_t start, size_t bytes)
 {
     struct range all = {start, bytes};
-    return watch >= 0 && call(watch, CALL_UNREGISTER, &all) == 0;
+    return is_there() && whose == sh_os_process_id() &&
+           call(watch, CALL_UNREGISTER, &all) == 0;
 }
 
 int sh_os_watch_open(void)
@@ -138,7 +170,9 @@ int sh_os_watch_open(void)
         SYS_openat, AT_FDCWD, (long)"/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
 }
 
-/* Ranges with a word more each; the caller's are filled from them. */
+/* Ranges with a word more each; the caller's are filled from them. One category more than is
+ * of interest is asked for: where PAGE_IS_WRITTEN is all, Linux before 6.9 takes pages that
+ * are swapped out, or just being moved, for protected ones. */
 #define REGIONS 64
 
 int sh_os_watch_written(
@@ -152,7 +186,7 @@ int sh_os_watch_written(
         .vec = (uintptr_t)regions,
         .vec_len = (uint64_t)(most < REGIONS ? most : REGIONS),
         .category_mask = PAGE_IS_WRITTEN,
-        .return_mask = PAGE_IS_WRITTEN,
+        .return_mask = PAGE_IS_WRITTEN | PAGE_MAY_BE_PROTECTED,
     };
     long count = call(round, CALL_SCAN, &scan);
     if (count < 0)

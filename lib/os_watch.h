@@ -15,9 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Gets ready, in each process of its own. False: the system cannot, or forbids it. Where a
- * program closed what this opened, nothing is watched any more, and all counts as
- * written. */
+/* Gets ready, in each process of its own. False: the system cannot, or forbids it; or the
+ * program closed what this opened: then all counts as written. */
 bool sh_os_watch_prepare(void);
 
 /* In the child of a fork, whose memory is not watched. */

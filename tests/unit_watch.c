@@ -427,6 +427,47 @@ static void a_closed_descriptor_leaves_nothing_clean(void **unused)
     assert_true(in_child(watch_without_descriptor, NULL));
 }
 
+#define FILES 200
+
+static bool are_open(void)
+{
+    for (int fd = 3; fd < FILES; fd++)
+        if (fcntl(fd, F_GETFD) < 0)
+            return false;
+    return true;
+}
+
+/* Of the program's, one is there where the watch was. */
+static void have_other_files(void *unused)
+{
+    MUST(sh_os_watch_prepare());
+    MUST(sh_os_watch_add((uintptr_t)memory, PAGES * SH_PAGE_SIZE));
+    for (int fd = 3; fd < FILES; fd++)
+        dup2(STDIN_FILENO, fd);
+    MUST(!sh_os_watch_prepare());
+    MUST(!sh_os_watch_add((uintptr_t)memory, PAGES * SH_PAGE_SIZE));
+    MUST(!sh_os_watch_drop((uintptr_t)memory, PAGES * SH_PAGE_SIZE));
+    sh_os_watch_fork_child();
+    MUST(are_open());
+}
+
+static void files_in_the_place_of_the_watch_stay_open(void **unused)
+{
+    assert_true(in_child(have_other_files, NULL));
+}
+
+/* Whose parent's memory is where its own is, and who was not told. */
+static void move_in_child(void *unused)
+{
+    sh_os_watch_drop((uintptr_t)memory, PAGES * SH_PAGE_SIZE);
+}
+
+static void a_child_drops_nothing_of_its_parents(void **unused)
+{
+    assert_true(in_child(move_in_child, NULL));
+    assert_int_equal(look_everywhere(), 0);
+}
+
 static void have_no_descriptors(void *unused)
 {
     struct rlimit none = {3, 3};
@@ -496,6 +537,8 @@ int main(void)
         WATCH_TEST(a_child_has_a_watch_of_its_own),
         WATCH_TEST(a_store_beside_a_child_is_found),
         WATCH_TEST(a_closed_descriptor_leaves_nothing_clean),
+        WATCH_TEST(files_in_the_place_of_the_watch_stay_open),
+        WATCH_TEST(a_child_drops_nothing_of_its_parents),
         WATCH_TEST(where_there_are_no_descriptors_it_says_so),
         WATCH_TEST(one_descriptor_is_kept_and_not_passed_on),
     };
