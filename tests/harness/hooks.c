@@ -72,7 +72,7 @@ static bool bring_back(struct entry *entry, struct random *random)
 static void use_heap(struct random *random)
 {
     void *p = backend->gc_alloc(1 + random_below(random, 300), 0);
-    if (random_once_in(random, 64))
+    if (random_once_in(random, collect_once_in(64)))
         collect();
     if (p)
         backend->gc_free(p);

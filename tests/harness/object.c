@@ -56,9 +56,12 @@ struct wish wish_any(struct random *random)
 {
     size_t dice = random_below(random, 10);
     struct wish wish = {.bytes = size_any(random)};
-    wish.kind = dice < 4 ? SCAN : dice < 6 ? LEAF : EXPLICIT;
+    if (settings.minor) /* malloc'd memory is looked at each time */
+        wish.kind = dice < 6 ? SCAN : dice < 9 ? LEAF : EXPLICIT;
+    else
+        wish.kind = dice < 4 ? SCAN : dice < 6 ? LEAF : EXPLICIT;
     wish.finaliser = wish.kind != EXPLICIT && random_once_in(random, 6);
-    wish.typed = random_once_in(random, 4);
+    wish.typed = random_once_in(random, 4) && !settings.minor;
     size_t live = sh_load_relaxed(&counts.live_bytes);
     if (live > settings.live)
         wish.bytes = 1 + wish.bytes % 128;
@@ -560,10 +563,16 @@ void collect(void)
 }
 
 #define COLLECT_ONCE_IN 128
+#define COLLECT_SELDOM 32 /* times less often, where what pacing does is wanted */
+
+size_t collect_once_in(size_t n)
+{
+    return settings.minor ? n * COLLECT_SELDOM : n;
+}
 
 void collect_sometimes(struct random *random)
 {
-    if (random_once_in(random, COLLECT_ONCE_IN))
+    if (random_once_in(random, collect_once_in(COLLECT_ONCE_IN)))
         collect();
 }
 

@@ -68,7 +68,10 @@ void object_free_dropped(struct lane *lane);
 /* Collects, and counts. */
 void collect(void);
 
-/* The same, once in a while. */
+/* How seldom is what would be one in n. */
+size_t collect_once_in(size_t n);
+
+/* Collects once in a while. */
 struct random;
 void collect_sometimes(struct random *random);
 

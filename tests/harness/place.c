@@ -32,12 +32,17 @@ void places_make(struct lane *lane)
 {
     void **malloced = backend->calloc(KEPT_SLOTS, sizeof(void *));
     void **added = own_map(KEPT_BYTES);
-    if (!malloced)
+    void **collected = backend->gc_alloc(COLLECTED_SLOTS * sizeof(void *), 0);
+    if (!malloced || !collected)
         give_up("no memory for the slots");
     lane->kept[KEPT_MALLOCED] = (struct place){malloced, KEPT_SLOTS};
     lane->kept[KEPT_ADDED] = (struct place){added, KEPT_SLOTS};
     lane->kept[KEPT_NAMED] = (struct place){own_map(KEPT_BYTES), KEPT_SLOTS};
-    if (backend->collects && gc_add_roots(added, added + KEPT_SLOTS) != 0)
+    lane->kept[KEPT_COLLECTED] = (struct place){collected, COLLECTED_SLOTS};
+    if (!backend->collects)
+        return;
+    if (gc_add_roots(added, added + KEPT_SLOTS) != 0 ||
+        gc_add_root_slot((void **)&lane->kept[KEPT_COLLECTED].slots) != 0)
         give_up("no memory for the roots");
 }
 
@@ -45,11 +50,14 @@ void places_remove(struct lane *lane)
 {
     void **added = lane->kept[KEPT_ADDED].slots;
     if (backend->collects) {
+        gc_remove_root_slot((void **)&lane->kept[KEPT_COLLECTED].slots);
         if (gc_remove_roots(added, added + KEPT_SLOTS) != 0)
             fail("roots", NULL, "gc_remove_roots does not know what was added");
         if (gc_remove_roots(added, added + KEPT_SLOTS) != ENOENT)
             fail("roots", NULL, "gc_remove_roots knows what was removed");
     }
+    if (!backend->collects) /* gc_sweep_all was */
+        backend->free(lane->kept[KEPT_COLLECTED].slots);
     backend->free(lane->kept[KEPT_MALLOCED].slots);
     own_unmap(added, KEPT_BYTES);
     own_unmap(lane->kept[KEPT_NAMED].slots, KEPT_BYTES);

@@ -5,7 +5,8 @@
  *
  *      of a thread   its stack, its thread-local storage
  *      of a lane     malloc'd memory; a range from gc_add_roots; memory that only the
- *                    program's own gc_collect names by gc_collect_root
+ *                    program's own gc_collect names by gc_collect_root; collected
+ *                    memory, which grows old
  *      shared        static data
  */
 #ifndef SH_HARNESS_PLACE_H
@@ -15,7 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum kept_place { KEPT_MALLOCED, KEPT_ADDED, KEPT_NAMED, KEPT_PLACES };
+enum kept_place { KEPT_MALLOCED, KEPT_ADDED, KEPT_NAMED, KEPT_COLLECTED, KEPT_PLACES };
 enum { PLACE_STACK = KEPT_PLACES, PLACE_LOCAL, PLACES };
 
 struct place {
@@ -26,6 +27,7 @@ struct place {
 #define STACK_SLOTS 24
 #define LOCAL_SLOTS 8
 #define KEPT_SLOTS 192
+#define COLLECTED_SLOTS 5120 /* of pages of their own */
 #define SHARED_SLOTS 1024
 
 struct slot {

@@ -17,6 +17,7 @@
     _(LOST_COROUTINE, "lost-coroutine", "a coroutine's stack is not announced", false) \
     _(LOST_JUMP, "lost-jump", "what a longjmp leaves is not held", false)              \
     _(LOST_MODULE, "lost-module", "a loaded library's data is not looked at", false)   \
+    _(LOST_WRITE, "lost-write", "a write to an old object is not noticed", false)      \
     _(BLIND_TYPE, "blind-type", "a type does not say what its object holds", false)    \
     _(LOST_THREAD, "lost-thread", "a thread hides, with all signals blocked", false)   \
     _(STALE_WRITE, "stale-write", "an object is written to after its free", true)      \
@@ -60,5 +61,8 @@ bool plant_is_possible(enum plant plant);
 
 /* This bug is planted, and it is its turn now: after a while, and then now and then. */
 bool plant_now(enum plant plant);
+
+/* It is at `at` that a write is lost: the system forgets that the page was written to. */
+void plant_lose_write(void *at);
 
 #endif /* SH_HARNESS_PLANT_H */

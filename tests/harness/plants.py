@@ -41,8 +41,10 @@ MORE = {
     "lost-coroutine": ["--weights", "coroutine:400"],
     "lost-jump": ["--weights", "jump:400"],
     "lost-module": ["--weights", "module:100"],
+    "lost-write": ["--minor"],
     "lost-thread": ["--weights", "all:0,own:100,stranger:20,collect:2"],
 }
+MINOR = "generations:always,pace_floor:1m"
 COMMON = ["--threads", "4", "--seed", "1", "--progress", "0"]
 
 
@@ -67,7 +69,7 @@ def look_for(program, backend, plant, more):
     patience = "3" if plant == "hang" else "300"
     words = [program, "--backend", backend, "--plant", plant, "--operations", "6000",
              "--patience", patience, *COMMON, *MORE.get(plant, []), *more]
-    status, text = run(words, 600)
+    status, text = run(words, 600, **({"SPLITHEAP_CONF": MINOR} if plant == "lost-write" else {}))
     found = [line for line in text.splitlines() if "FAILED:" in line]
     if status == 0 or not found:
         return f"{plant}: not found, status {status}\n{text}"
@@ -96,6 +98,20 @@ def run_clean(program, backend, more):
     return None
 
 
+def run_minor(program, backend, more):
+    """The same with minor collections, where the system can do what they need."""
+    if "lost-write" not in plants(program, backend):
+        return None
+    status, text = run([program, "--backend", backend, "--operations", "3000", "--json", "-",
+                        "--minor", *COMMON, *more], 600, SPLITHEAP_CONF=MINOR)
+    if status != 0:
+        return f"a run with minor collections: status {status}\n{text}"
+    summary = json.loads(text[text.index("{"):])
+    if summary["minor_ones"] == 0:
+        return f"a run with minor collections had none\n{text}"
+    return None
+
+
 def replay(program, backend, more):
     """A replay does the same again, to the last collection, where pacing asks no clock."""
     def once():
@@ -113,7 +129,8 @@ def replay(program, backend, more):
 
 def main():
     program, backend, *more = sys.argv[1:]
-    problems = [run_clean(program, backend, more), replay(program, backend, more)]
+    problems = [run_clean(program, backend, more), run_minor(program, backend, more),
+                replay(program, backend, more)]
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         problems += pool.map(lambda plant: look_for(program, backend, plant, more),
                              plants(program, backend))

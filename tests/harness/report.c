@@ -343,17 +343,19 @@ static double peak_resident(void)
 
 void report_progress(double seconds)
 {
-    static uint64_t operations, collected;
+    static uint64_t operations, collected, minor;
     static double before;
     uint64_t now = sh_load_relaxed(&operations_done);
     uint64_t collections_now = sh_load_relaxed(&collections.count);
+    uint64_t minor_now = sh_load_relaxed(&collections.minor);
     double past = seconds > before ? seconds - before : 1;
     say(STDERR_FILENO,
-        "%6.0f s: %8.0f operations/s, %5.1f collections/s, longest %.1f ms; %zu "
-        "objects, "
+        "%6.0f s: %8.0f operations/s, %5.1f collections/s, %.1f of them minor, "
+        "longest %.1f ms; %zu objects, "
         "%.0f MiB held, %.0f MiB resident; %llu threads so far\n",
         seconds, (double)(now - operations) / past,
         (double)(collections_now - collected) / past,
+        (double)(minor_now - minor) / past,
         (double)sh_exchange_acquire(&collections.longest_late_ns, (uint64_t)0) / 1e6,
         sh_load_relaxed(&counts.live_objects),
         (double)sh_load_relaxed(&counts.live_bytes) / MIB,
@@ -361,6 +363,7 @@ void report_progress(double seconds)
         (unsigned long long)sh_load_relaxed(&threads_created));
     operations = now;
     collected = collections_now;
+    minor = minor_now;
     before = seconds;
 }
 
@@ -393,6 +396,7 @@ static void add_run(struct figures *figures, double seconds)
     add(figures, "operations", "", (double)sh_load_relaxed(&operations_done));
     add(figures, "threads_created", "", (double)sh_load_relaxed(&threads_created));
     add(figures, "collections", "", (double)sh_load_relaxed(&collections.count));
+    add(figures, "minor_ones", "", (double)sh_load_relaxed(&collections.minor));
     add(figures, "longest_pause", "ms",
         (double)sh_load_relaxed(&collections.longest_ns) / 1e6);
     add(figures, "all_pauses", "ms",

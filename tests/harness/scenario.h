@@ -40,6 +40,7 @@ void shared_finish(struct worker *worker, bool drop);
 /* scenario_graph.c; `root` is a slot. */
 void run_graph(struct worker *worker);
 void *graph_make(struct worker *worker);
+void graph_grow(struct worker *worker, struct entry *root);
 void graph_verify(struct entry *root);
 void graph_let_go(struct worker *worker, struct entry *root, bool drop);
 

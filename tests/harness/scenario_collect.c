@@ -209,7 +209,10 @@ void run_pacing(struct worker *worker)
         gc_set_auto_collect(true);
     } else {
         size_t megabytes = random_below(random, 3) ? 0 : 16 + random_below(random, 64);
-        gc_set_threshold(megabytes << 20);
+        if (settings.minor)
+            gc_set_generations(megabytes == 0);
+        else
+            gc_set_threshold(megabytes << 20);
     }
     gc_set_markers((unsigned)random_below(random, 6));
     if (!gc_set_scan_data_segments(true))

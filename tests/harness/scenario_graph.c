@@ -24,6 +24,7 @@ static void set_link(
     from->offset[i] = inside ? (uint32_t)random_below(random, sh_max(to->asked, 1)) : 0;
     from->link[i] = to->id;
     *entry_link(from, i) = (char *)entry_address(to) + from->offset[i];
+    plant_lose_write(entry_link(from, i));
 }
 
 static void clear_link(struct entry *from, unsigned i)
@@ -87,6 +88,22 @@ static void add_links(struct random *random, struct entry *root, size_t count)
         }
 }
 
+/* False: it cannot grow any more. */
+static bool grow(struct worker *worker, struct entry *root, size_t count)
+{
+    void *p = object_make(worker, wish_node(&worker->random, false));
+    if (!p)
+        return false;
+    struct entry *node = object_entry(p);
+    bool attached = attach(&worker->random, root, count, node);
+    if (attached)
+        join(root, node);
+    else
+        object_free(worker, node);
+    SH_KEEP(p);
+    return attached;
+}
+
 void *graph_make(struct worker *worker)
 {
     struct random *random = &worker->random;
@@ -96,24 +113,27 @@ void *graph_make(struct worker *worker)
     struct entry *root = object_entry(first);
     join(root, root);
     size_t wanted = random_below(random, MEMBERS_MAX), count = 1;
-    for (size_t i = 0; i < wanted; i++) {
-        void *p = object_make(worker, wish_node(random, false));
-        if (!p)
-            break;
-        struct entry *node = object_entry(p);
-        bool attached = attach(random, root, count, node);
-        if (attached)
-            join(root, node);
-        else
-            object_free(worker, node);
-        SH_KEEP(p);
-        if (!attached)
-            break;
+    for (size_t i = 0; i < wanted && grow(worker, root, count); i++)
         count++;
-    }
     add_links(random, root, count);
     SH_KEEP(first);
     return first;
+}
+
+static size_t count_members(const struct entry *root)
+{
+    size_t count = 1;
+    for (; root->next; root = ledger_entry(root->next))
+        count++;
+    return count;
+}
+
+/* What is new is held by what may be old. */
+void graph_grow(struct worker *worker, struct entry *root)
+{
+    size_t count = count_members(root);
+    if (count < MEMBERS_MAX)
+        grow(worker, root, count);
 }
 
 /* ---- Verifying ---- */

@@ -56,7 +56,7 @@ static void use_places(struct worker *worker, struct place *places, size_t count
         struct place *place = &places[random_below(random, count)];
         own_slot_use(worker, &place->slots[random_below(random, place->count)]);
     }
-    if (random_once_in(random, 2))
+    if (random_once_in(random, collect_once_in(2)))
         collect();
     if (plant_now(PLANT_LOST_MODULE))
         place_lose(&places[MODULE_DATA]);

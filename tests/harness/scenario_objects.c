@@ -6,6 +6,7 @@
 
 #include "tests/harness/backend.h"
 #include "tests/harness/object.h"
+#include "tests/harness/plant.h"
 #include "tests/harness/report.h"
 #include "tests/harness/scenario.h"
 #include "tests/harness/settings.h"
@@ -65,7 +66,9 @@ static void use_full(struct worker *worker, void **slot)
         break;
     case 4:
     case 5:
-        if (!entry->in_graph)
+        if (entry->in_graph)
+            graph_grow(worker, entry);
+        else
             *slot = object_resize(worker, entry);
         break;
     case 6:
@@ -98,7 +101,10 @@ static void **any_slot(struct worker *worker)
 
 void run_own(struct worker *worker)
 {
-    own_slot_use(worker, any_slot(worker));
+    void **slot = any_slot(worker);
+    own_slot_use(worker, slot);
+    if (*slot)
+        plant_lose_write(slot);
 }
 
 void run_shared(struct worker *worker)
@@ -112,9 +118,12 @@ void run_shared(struct worker *worker)
 
 void places_finish(struct worker *worker, struct place *place, bool drop)
 {
-    for (size_t i = 0; i < place->count; i++)
+    for (size_t i = 0; i < place->count; i++) {
         if (place->slots[i])
             let_go(worker, &place->slots[i], drop);
+        if (i % 64 == 63)
+            object_audit(worker->lane);
+    }
 }
 
 void shared_finish(struct worker *worker, bool drop)

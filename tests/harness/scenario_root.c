@@ -38,7 +38,8 @@ void roots_prepare(void)
     if (!backend->collects)
         return;
     gc_set_pointer_tags(TAGS);
-    gc_set_word_decoder(unbox);
+    if (!settings.minor)
+        gc_set_word_decoder(unbox);
 }
 
 static void name(void *arg, struct gc_marker *marker)
@@ -54,13 +55,13 @@ static void name(void *arg, struct gc_marker *marker)
 static void *disguise(struct random *random, void *p)
 {
     uintptr_t word = (uintptr_t)p;
-    switch (random_below(random, 3)) {
+    switch (random_below(random, settings.minor ? 2 : 3)) {
     case 0:
         return (void *)(word | (uintptr_t)(1 + random_below(random, 127)) << 56);
     case 1:
-        return (void *)((~word & ~BOX_MASK) | BOX);
-    default:
         return p;
+    default:
+        return (void *)((~word & ~BOX_MASK) | BOX);
     }
 }
 

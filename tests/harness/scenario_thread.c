@@ -313,7 +313,7 @@ static void come(union sigval value)
 
 static void meet(struct worker *worker, struct meeting *meeting)
 {
-    if (random_once_in(&worker->random, 2))
+    if (random_once_in(&worker->random, collect_once_in(2)))
         collect();
     else
         own_sleep_us((unsigned)random_below(&worker->random, 20000));

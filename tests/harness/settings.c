@@ -73,6 +73,8 @@ static const char help[] =
     "that\n"
     "                      the seed decides\n"
     "  --weights LIST      name:weight,... of scenarios; all:0 clears those before\n"
+    "  --minor             no typed objects, boxed words or thresholds, and seldom a\n"
+    "                      gc_collect: so collections may be minor ones\n"
     "  --live BYTES        how much to have at once, about (k, m, g)\n"
     "  --heap-limit BYTES  the heap may not grow beyond; allocations fail\n"
     "  --faults LIST       name[:percent],... or all[:percent] of calls that fail\n"
@@ -180,6 +182,17 @@ static void set_weight(size_t i, const char *value)
     settings.weights[i] = (unsigned)weight;
 }
 
+/* Scenarios that collect by themselves, or have the library try before it refuses. */
+static void set_minor(void)
+{
+    static const char *const full[] = {"edges", "collect", "phases"};
+    settings.minor = true;
+    for (size_t i = 0; i < scenario_count; i++)
+        for (size_t k = 0; k < sizeof full / sizeof full[0]; k++)
+            if (strcmp(scenarios[i].name, full[k]) == 0)
+                settings.weights[i] = k > 0;
+}
+
 static void set_fault(size_t i, const char *value)
 {
     settings.faults[i] = value ? number(value) : fault_rates[i];
@@ -229,6 +242,7 @@ static const struct option options[] = {
     {"seed", required_argument, NULL, 'r'},
     {"replay", required_argument, NULL, 'R'},
     {"weights", required_argument, NULL, 'w'},
+    {"minor", no_argument, NULL, 'M'},
     {"live", required_argument, NULL, 'l'},
     {"heap-limit", required_argument, NULL, 'm'},
     {"faults", required_argument, NULL, 'f'},
@@ -265,6 +279,9 @@ static void set(int option, char *value)
         break;
     case 'w':
         parse_list(value, scenario_name, scenario_count, set_weight);
+        break;
+    case 'M':
+        set_minor();
         break;
     case 'l':
         settings.live = bytes(value);

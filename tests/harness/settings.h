@@ -26,6 +26,7 @@ struct settings {
     uint64_t operations; /* of each thread; 0: until the time is over */
     uint64_t seed;
     bool replay;                     /* one operation at a time */
+    bool minor;                      /* nothing that makes collections full */
     unsigned weights[SCENARIOS_MAX]; /* by the scenario's number */
     size_t live;                     /* bytes of objects to have at once, about */
     size_t heap_limit;               /* 0: none */

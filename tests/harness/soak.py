@@ -5,9 +5,10 @@
     soak.py MINUTES NAME=COMMAND... [-- OPTION...]
 
 Each program runs for so many minutes, in turns of at most five, each with a seed of its
-own. Ends with the first failure, whose report is printed.
+own, every other one with minor collections. Ends with the first failure, whose report is printed.
 """
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -16,15 +17,19 @@ import time
 
 TURN = 300
 EVERYTHING = ["--faults", "all", "--storm", "all", "--progress", "60"]
-SUMS = ("operations", "made", "dropped", "collected", "refused", "collections", "threads_created")
+SUMS = ("operations", "made", "dropped", "collected", "refused", "collections", "minor_ones",
+        "threads_created")
 
 
-def run_turn(command, seconds, seed, options):
+def run_turn(command, seconds, seed, options, minor):
+    env = {**os.environ, "SPLITHEAP_CONF": "generations:always"} if minor else None
+    options = [*options, "--minor"] if minor else options
     with tempfile.NamedTemporaryFile("r") as summary:
         words = [*command, "--seconds", str(seconds), "--seed", str(seed), *EVERYTHING,
                  "--json", summary.name, *options]
         print("$", shlex.join(words), flush=True)
         done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                              env=env,
                               timeout=seconds * 2 + 600)
         return done.returncode == 0 and json.load(summary)
 
@@ -33,7 +38,8 @@ def soak(name, command, minutes, options):
     turns, left = [], minutes * 60
     while left > 0:
         seconds = min(TURN, left)
-        turn = run_turn(command, seconds, int(time.time() * 1000), options)
+        turn = run_turn(command, seconds, int(time.time() * 1000), options,
+                        len(turns) % 2 == 1)
         if not turn:
             print(f"{name}: FAILED")
             return None

@@ -38,6 +38,8 @@ static void hear(void *unused, const struct gc_collection *collection)
 {
     (void)unused;
     count(collection->pause_ns);
+    if (collection->minor)
+        sh_add_relaxed(&collections.minor, (uint64_t)1);
 }
 
 void stats_listen(void)

@@ -8,7 +8,7 @@
 #include "lib/atomic.h"
 
 struct collections {
-    _Atomic uint64_t count;
+    _Atomic uint64_t count, minor;
     _Atomic uint64_t longest_ns;      /* pause */
     _Atomic uint64_t longest_late_ns; /* since the last line of progress */
     _Atomic uint64_t total_ns;
