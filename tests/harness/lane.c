@@ -2,6 +2,7 @@
 /* Lanes. See lane.h. */
 #include "tests/harness/lane.h"
 
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -131,12 +132,27 @@ static void end_life(struct worker *worker)
     sh_store_seq_cst(&lane->thread, 0);
 }
 
+/* What dies at once is most of what a program with minor collections makes; and it lies
+ * where something was freed. */
+static SH_NOINLINE void litter(struct random *random)
+{
+    size_t count = random_below(random, 64);
+    for (size_t i = 0; i < count; i++) {
+        size_t bytes = 1 + random_below(random, 512);
+        void *p = backend->gc_alloc(bytes, 0);
+        if (p)
+            memset(p, 0x5a, bytes);
+    }
+}
+
 static void operate(struct worker *worker)
 {
     struct lane *lane = worker->lane;
     uint64_t operation = sh_load_relaxed(&lane->operation) + 1;
     sh_store_relaxed(&lane->operation, operation);
     worker->random = random_of(settings.seed, lane->number, operation);
+    if (settings.minor && backend->collects)
+        litter(&worker->random);
     scenario_run_one(worker);
     if (operation % AUDIT_EVERY == 0)
         object_audit(lane);
