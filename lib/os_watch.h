@@ -15,8 +15,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Gets ready, in each process of its own. False: the system cannot, or forbids it; or the
- * program closed what this opened: then all counts as written. */
+/* Gets ready, in each process of its own. False: the system cannot, or forbids it; or it
+ * filters the process's calls (seccomp), and might end it for this one, unless the option
+ * generations says to dare it; or the program closed what this opened: then all counts as
+ * written. */
 bool sh_os_watch_prepare(void);
 
 /* In the child of a fork, whose memory is not watched. */

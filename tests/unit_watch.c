@@ -9,7 +9,11 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 
 #include <cmocka.h>
 
@@ -468,6 +472,27 @@ static void a_child_drops_nothing_of_its_parents(void **unused)
     assert_int_equal(look_everywhere(), 0);
 }
 
+static void have_calls_filtered(void *unused)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_userfaultfd, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof code / sizeof code[0], code};
+    MUST(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    MUST(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+    sh_os_watch_fork_child();
+    MUST(!sh_os_watch_prepare());
+    MUST(!sh_os_watch_add((uintptr_t)memory, PAGES * SH_PAGE_SIZE));
+}
+
+static void a_filter_that_ends_who_watches_is_not_asked(void **unused)
+{
+    assert_true(in_child(have_calls_filtered, NULL));
+}
+
 static void have_no_descriptors(void *unused)
 {
     struct rlimit none = {3, 3};
@@ -539,6 +564,7 @@ int main(void)
         WATCH_TEST(a_closed_descriptor_leaves_nothing_clean),
         WATCH_TEST(files_in_the_place_of_the_watch_stay_open),
         WATCH_TEST(a_child_drops_nothing_of_its_parents),
+        WATCH_TEST(a_filter_that_ends_who_watches_is_not_asked),
         WATCH_TEST(where_there_are_no_descriptors_it_says_so),
         WATCH_TEST(one_descriptor_is_kept_and_not_passed_on),
     };
