@@ -3,6 +3,7 @@
 #include "heaps/mark_check.h"
 
 #include "heaps/mark.h"
+#include "heaps/minor.h"
 #include "heaps/page_map.h"
 #include "heaps/run.h"
 #include "heaps/weak_link.h"
@@ -34,15 +35,30 @@ void sh_mark_check_words(uintptr_t start, uintptr_t end)
     }
 }
 
+/* Of an old cell only what a minor collection has to look at. What it leaves out is as it was
+ * (heaps/minor.c looks), and may hold what was stale then: addresses of cells that were free, and
+ * have a new object by now. */
+static void check_parts(const struct sh_span *span, uintptr_t start, uintptr_t end)
+{
+    for (uintptr_t at = start, until; at < end; at = until) {
+        until = sh_min(
+            end, at + sh_minor_part(span) - (at - span->base) % sh_minor_part(span));
+        if (!sh_minor_leaves_out(span, at))
+            sh_mark_check_words(at, until);
+    }
+}
+
 static void check_cell(const struct sh_span *span, uint32_t i)
 {
     static struct sh_marker checker = {.how = SH_MARK_CHECKING};
     uintptr_t cell = sh_span_cell(span, i);
     looked_at = ~cell;
+    if ((uintptr_t)__builtin_frame_address(0) - cell < span->cell_size)
+        return; /* the collector's own stack */
     if (span->kind == SH_KIND_TYPED)
         sh_mark_object(&checker, cell, span->cell_size);
     else
-        sh_mark_check_words(cell, cell + span->cell_size);
+        check_parts(span, cell, cell + span->cell_size);
 }
 
 static void check_span(struct sh_span *span)

@@ -4,9 +4,11 @@
 
 #include "heaps/area.h"
 #include "heaps/memcheck.h"
+#include "heaps/minor_check.h"
 #include "heaps/page_map.h"
 #include "heaps/run.h"
 #include "heaps/word.h"
+#include "lib/check.h"
 #include "lib/os_watch.h"
 
 bool sh_minor;
@@ -100,6 +102,8 @@ size_t sh_minor_find_written(void)
     if (!find_written_anywhere())
         for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
             span->open = all_parts(span);
+    if (SH_CHECKS >= 3)
+        sh_minor_check_written();
     return bytes_written();
 }
 
@@ -237,6 +241,8 @@ bool sh_minor_guard(bool plain)
             leave_open(area);
     }
     sh_os_close(round_of_watch);
+    if (SH_CHECKS >= 3)
+        sh_minor_check_guard();
     code = sh_word_code;
     guarded = true;
     return true;

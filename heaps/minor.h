@@ -65,6 +65,13 @@ SH_INLINE size_t sh_minor_part(const struct sh_span *span)
     return (span->pages + 63) / 64 * SH_PAGE_SIZE;
 }
 
+/* The collection under way does not look at old cells there. */
+SH_INLINE bool sh_minor_leaves_out(const struct sh_span *span, uintptr_t address)
+{
+    return sh_minor && span->kind == SH_KIND_SCAN &&
+           !(span->open >> (address - span->base) / sh_minor_part(span) & 1);
+}
+
 /* The span's object is about to be moved by the system. Under no lock of the heap's; no
  * collection is under way. */
 void sh_minor_move(struct sh_span *span);

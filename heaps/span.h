@@ -157,6 +157,10 @@ struct sh_span {
     size_t cell_size;       /* bytes; of a free run 0 */
     uint32_t live;          /* LIVE cells when the collection began; the collector's, */
     bool settled;           /* and this: see heaps/minor.h */
+#if SH_CHECKS >= 3
+    uint64_t sums[64];   /* of the parts that are guarded, */
+    size_t summed_pages; /* when it had so many pages */
+#endif
 
     SH_ALIGNED(SH_CACHE_LINE) sh_cell_byte states[];
 };
