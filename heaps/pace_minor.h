@@ -14,9 +14,10 @@
  * most.
  *
  * Where minor collections stop the program for longer than full ones alone would, for as
- * much handed out, they are given up: until the next full collection but one, and after
- * each failure in a row for twice as many. They begin again after one that found most of
- * what was new dead. Where a full one takes less than a millisecond there are none.
+ * much handed out, or none came where all was ready, as where the program collects itself,
+ * they are given up: until the next full collection but one, and after each failure in a row
+ * for twice as many. They begin again after one that found most of what was new dead. Where
+ * a full one takes less than a millisecond there are none.
  *
  * The collector's, with the world stopped. Of collections' pauses what has passed by then
  * is known.

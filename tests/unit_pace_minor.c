@@ -189,6 +189,20 @@ static void extremes_do_no_harm(void **unused)
     assert_true(next() <= SIZE_MAX / 4);
 }
 
+/* A program that collects by itself, often: it is not got ready for more than now and then. */
+static void what_never_comes_is_not_got_ready_for(void **unused)
+{
+    unsigned ready = 0;
+    for (int i = 0; i < 160; i++) {
+        if (next()) {
+            sh_minor_paid(MS);
+            ready++;
+        }
+        full(100 * MIB, MIB);
+    }
+    assert_in_range(ready, 1, 20);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -200,6 +214,7 @@ int main(void)
         PACE_TEST(in_vain_they_come_ever_more_rarely),
         PACE_TEST(with_the_full_one_they_may_be_in_vain),
         PACE_TEST(getting_ready_counts),
+        PACE_TEST(what_never_comes_is_not_got_ready_for),
         PACE_TEST(extremes_do_no_harm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
