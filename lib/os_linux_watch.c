@@ -134,8 +134,7 @@ static bool is_dangerous(void)
 
 static void begin(void)
 {
-    bool fits = sysconf(_SC_PAGESIZE) == (long)SH_PAGE_SIZE;
-    watch = fits && !is_dangerous() ? open_watch() : -1;
+    watch = sysconf(_SC_PAGESIZE) == (long)SH_PAGE_SIZE ? open_watch() : -1;
     if (watch >= 0)
         watched = file_at(watch);
 }
@@ -146,6 +145,8 @@ bool sh_os_watch_prepare(void)
     uint32_t process = sh_os_process_id();
     if (tried && whose != process)
         sh_os_watch_fork_child();
+    if (is_dangerous()) /* from now on */
+        return false;
     if (!tried)
         begin();
     tried = true;
@@ -171,14 +172,15 @@ bool sh_os_watch_add(uintptr_t start, size_t bytes)
 bool sh_os_watch_drop(uintptr_t start, size_t bytes)
 {
     struct range all = {start, bytes};
-    return is_there() && whose == sh_os_process_id() &&
+    return is_there() && whose == sh_os_process_id() && !is_dangerous() &&
            call(watch, CALL_UNREGISTER, &all) == 0;
 }
 
 int sh_os_watch_open(void)
 {
-    return (int)sh_os_call4(
-        SYS_openat, AT_FDCWD, (long)"/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
+    /* Of "self" there is none once the initial thread has ended. */
+    static const char path[] = "/proc/thread-self/pagemap";
+    return (int)sh_os_call4(SYS_openat, AT_FDCWD, (long)path, O_RDONLY | O_CLOEXEC, 0);
 }
 
 /* Ranges with a word more each; the caller's are filled from them. One category more than is

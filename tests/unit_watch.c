@@ -472,25 +472,63 @@ static void a_child_drops_nothing_of_its_parents(void **unused)
     assert_int_equal(look_everywhere(), 0);
 }
 
-static void have_calls_filtered(void *unused)
+static void filter(unsigned call)
 {
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_userfaultfd, 0, 1),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     struct sock_fprog program = {sizeof code / sizeof code[0], code};
     MUST(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
     MUST(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+}
+
+static void have_calls_filtered(void *unused)
+{
+    filter(SYS_userfaultfd);
     sh_os_watch_fork_child();
     MUST(!sh_os_watch_prepare());
     MUST(!sh_os_watch_add((uintptr_t)memory, PAGES * SH_PAGE_SIZE));
 }
 
+static void have_calls_filtered_later(void *unused)
+{
+    watch_in_child(NULL);
+    filter(SYS_ioctl);
+    MUST(!sh_os_watch_prepare());
+    MUST(!sh_os_watch_drop((uintptr_t)memory, PAGES * SH_PAGE_SIZE));
+}
+
 static void a_filter_that_ends_who_watches_is_not_asked(void **unused)
 {
     assert_true(in_child(have_calls_filtered, NULL));
+    assert_true(in_child(have_calls_filtered_later, NULL));
+}
+
+static void *look_later(void *initial)
+{
+    pthread_join(*(pthread_t *)initial, NULL);
+    page(5)[0] = 2;
+    MUST(look_everywhere() == 1 && found[5]);
+    _exit(CHILD_RETURNED);
+}
+
+static void end_the_initial_thread(void *unused)
+{
+    static pthread_t initial;
+    pthread_t thread;
+    initial = pthread_self();
+    watch_in_child(NULL);
+    MUST(protect(0, PAGES));
+    MUST(pthread_create(&thread, NULL, look_later, &initial) == 0);
+    pthread_exit(NULL);
+}
+
+static void it_goes_on_when_the_initial_thread_has_ended(void **unused)
+{
+    assert_true(in_child(end_the_initial_thread, NULL));
 }
 
 static void have_no_descriptors(void *unused)
@@ -565,6 +603,7 @@ int main(void)
         WATCH_TEST(files_in_the_place_of_the_watch_stay_open),
         WATCH_TEST(a_child_drops_nothing_of_its_parents),
         WATCH_TEST(a_filter_that_ends_who_watches_is_not_asked),
+        WATCH_TEST(it_goes_on_when_the_initial_thread_has_ended),
         WATCH_TEST(where_there_are_no_descriptors_it_says_so),
         WATCH_TEST(one_descriptor_is_kept_and_not_passed_on),
     };
