@@ -30,6 +30,7 @@ struct sh_area {
     struct sh_area *user_next;
     bool huge;    /* holds one huge object */
     bool watched; /* its pages may be: see heaps/minor.h */
+    bool guarded; /* and some are */
     bool first;   /* of the auto areas: kept when empty */
 };
 

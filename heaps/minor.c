@@ -76,7 +76,7 @@ static bool find_written_anywhere(void)
         return false;
     bool known = true;
     for (struct sh_area *area = sh_area_first(); area && known; area = area->next)
-        known = !area->watched || find_written_in(round, area);
+        known = !area->guarded || find_written_in(round, area);
     sh_os_close(round);
     return known;
 }
@@ -218,6 +218,23 @@ static void guard_in(const struct sh_area *area)
     protect(&stretch);
 }
 
+/* There may be none, as in what malloc has. */
+static bool has_guarded(const struct sh_area *area)
+{
+    struct sh_span *span;
+    for (uintptr_t at = area->start; (span = next_span(&at, area->end));)
+        if (span->guarded)
+            return true;
+    return false;
+}
+
+static bool is_watched(struct sh_area *area)
+{
+    if (!area->watched && !area->from_user)
+        area->watched = sh_os_watch_add(area->start, area->end - area->start);
+    return area->watched;
+}
+
 static void leave_open(const struct sh_area *area)
 {
     struct sh_span *span;
@@ -233,9 +250,8 @@ bool sh_minor_guard(bool plain)
     if (round_of_watch < 0)
         return false;
     for (struct sh_area *area = sh_area_first(); area; area = area->next) {
-        if (!area->watched && !area->from_user)
-            area->watched = sh_os_watch_add(area->start, area->end - area->start);
-        if (area->watched)
+        area->guarded = has_guarded(area) && is_watched(area);
+        if (area->guarded)
             guard_in(area);
         else
             leave_open(area);
@@ -254,7 +270,7 @@ void sh_minor_move(struct sh_span *span)
 {
     if (span->area->watched)
         sh_os_watch_drop(span->area->start, span->area->end - span->area->start);
-    span->area->watched = false;
+    span->area->watched = span->area->guarded = false;
     span->guarded = 0;
 }
 

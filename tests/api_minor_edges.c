@@ -4,10 +4,12 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "heaps/area.h"
 #include "heaps/collect.h"
 #include "heaps/heap.h"
 #include "heaps/limit.h"
@@ -226,6 +228,18 @@ static void cells_swept_by_a_collection_are_used_again(void **unused)
     gc_free(cells);
 }
 
+/* A program may watch it itself, and looking through it takes time. */
+static void what_malloc_has_is_not_watched(void **unused)
+{
+    char *p = malloc((size_t)64 << 20);
+    NEED(expect_minor());
+    assert_true(sh_page_map_lookup((uintptr_t)guarded_one())->area->watched);
+    assert_false(sh_page_map_lookup((uintptr_t)p)->area->watched);
+    collect_minor();
+    assert_true(last.minor);
+    free(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -233,6 +247,7 @@ int main(void)
         cmocka_unit_test(what_the_program_wrote_is_found),
         cmocka_unit_test(what_the_system_wrote_is_found),
         cmocka_unit_test(what_was_written_while_it_collects_is_found),
+        cmocka_unit_test(what_malloc_has_is_not_watched),
     };
     return cmocka_run_group_tests(tests, begin, NULL);
 }
