@@ -28,6 +28,7 @@
 #include <asm/prctl.h>
 #include <sched.h>
 
+#include "lib/meta.h"
 #include "lib/os_linux_call.h"
 #include "lib/os_thread.h"
 #include "tests/child.h"
@@ -496,6 +497,57 @@ static void a_childs_strangers_are_its_own(void **unused)
         fail_msg("status %#x: %s", child.status, child.text);
 }
 
+/* More than there is memory for from the start. */
+#define STRANGERS 40
+
+static void use_up_metadata_memory(void)
+{
+    sh_critical_enter();
+    for (size_t bytes = (size_t)1 << 16; bytes >= 64; bytes /= 2)
+        while (sh_meta_alloc(bytes)) {
+        }
+    sh_critical_leave();
+}
+
+/* The last one holds the object: it has a record only if there are enough. */
+static void be_held_without_memory(void *unused)
+{
+    pthread_t thread;
+    struct rlimit was, none;
+    allocates = false;
+    step = 0;
+    make_object();
+    gc_lock();
+    for (int i = 0; i < STRANGERS; i++)
+        MUST(sh_os_pthread_create()(&thread, NULL, idle, NULL) == 0);
+    start_behind();
+    await(1);
+    gc_unlock();
+    clear_stack();
+    MUST(getrlimit(RLIMIT_AS, &was) == 0);
+    none = (struct rlimit){0, was.rlim_max};
+    MUST(setrlimit(RLIMIT_AS, &none) == 0);
+    use_up_metadata_memory();
+    for (int i = 0; i < 3; i++)
+        gc_collect();
+    MUST(is_live());
+    MUST(setrlimit(RLIMIT_AS, &was) == 0);
+    collect_some();
+    MUST(is_live());
+    tell(2);
+    while (step == 2)
+        sched_yield();
+    MUST(step == 3);
+}
+
+static void without_memory_for_them_nothing_is_freed(void **unused)
+{
+    struct child child;
+    child_run(&child, be_held_without_memory, NULL);
+    if (!child_returned(&child))
+        fail_msg("status %#x: %s", child.status, child.text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -512,6 +564,7 @@ int main(void)
         cmocka_unit_test(who_blocks_all_signals_is_not_waited_for),
         cmocka_unit_test(strangers_may_come_and_go),
         cmocka_unit_test(a_childs_strangers_are_its_own),
+        cmocka_unit_test(without_memory_for_them_nothing_is_freed),
     };
     if (SH_TSAN)
         return 77; /* it has threads of its own, which are not to be stopped */

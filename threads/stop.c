@@ -443,6 +443,9 @@ static void take_into_use(int signal)
     if (error)
         sh_stop_forbidden(error);
     sh_os_signal_unblock(signal);
+    sh_critical_enter();
+    sh_strangers_prepare();
+    sh_critical_leave();
     /* Pairs with the acquires of in_use. */
     sh_store_release(&in_use, true);
 }

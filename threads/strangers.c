@@ -21,6 +21,9 @@
  * where a thread ends while the list is read, another may be passed over. Records are never given back, so a handler
  * that is late finds one, and sees that it is not its own.
  *
+ * Where there is no memory for a record the collection is left out: what that thread holds
+ * would be freed.
+ *
  * Locks: the registry's is held, but where noted.
  */
 #include "threads/strangers.h"
@@ -47,6 +50,7 @@ struct chunk {
 
 static _Atomic(struct chunk *) chunks;
 static struct sh_stranger *first;
+static bool left_out; /* one, in this look, for there was no memory */
 
 struct sh_stranger *sh_strangers_first(void)
 {
@@ -101,8 +105,10 @@ static struct sh_stranger *free_record(void)
 static void take_in(uint32_t tid)
 {
     struct sh_stranger *stranger = free_record();
-    if (!stranger)
-        return; /* not held: as a thread for whose record there is no memory */
+    if (!stranger) {
+        left_out = true;
+        return;
+    }
     struct sh_thread *record = &stranger->record;
     record->tid = tid;
     sh_thread_forget_stack(record);
@@ -297,13 +303,26 @@ static int read_list(void)
     return error;
 }
 
-bool sh_strangers_look(void)
+static bool have_map(void)
 {
-    sh_assert_held(&sh_registry_lock);
     if (!known)
         known = sh_os_map(TIDS / 8, SH_PAGE_SIZE);
-    if (!known)
-        return false;
+    return known != NULL;
+}
+
+void sh_strangers_prepare(void)
+{
+    have_map();
+    if (!sh_load_relaxed(&chunks))
+        add_chunk();
+}
+
+enum sh_strangers_told sh_strangers_look(void)
+{
+    sh_assert_held(&sh_registry_lock);
+    if (!have_map())
+        return SH_STRANGERS_NO_MEMORY;
+    left_out = false;
     unlist_all();
     know_registered(true);
     int error = read_list();
@@ -312,7 +331,9 @@ bool sh_strangers_look(void)
     know_registered(false);
     if (error)
         say_once(error);
-    return !error;
+    if (left_out)
+        return SH_STRANGERS_NO_MEMORY;
+    return error ? SH_STRANGERS_UNTOLD : SH_STRANGERS_TOLD;
 }
 
 bool sh_strangers_suspected(void)

@@ -25,8 +25,18 @@ struct sh_stranger {
 /* Whether the kernel has more threads than are known. Cheap. */
 bool sh_strangers_suspected(void);
 
-/* Asks the kernel for the threads. False: it does not say. */
-bool sh_strangers_look(void);
+/* Before the first look, without the lock: gets the memory that most programs will do with.
+ * In a critical section. */
+void sh_strangers_prepare(void);
+
+/* Asks the kernel for the threads; it may not say, and some may be left out for lack of
+ * memory. */
+enum sh_strangers_told {
+    SH_STRANGERS_TOLD,
+    SH_STRANGERS_UNTOLD,
+    SH_STRANGERS_NO_MEMORY
+};
+enum sh_strangers_told sh_strangers_look(void);
 
 /* As of the last look. */
 struct sh_stranger *sh_strangers_first(void);

@@ -323,8 +323,12 @@ static bool stop_strangers(bool patient)
 {
     if (!sh_strangers_suspected())
         return true;
-    for (int i = 0; i < STRANGER_ROUNDS && sh_strangers_look(); i++) {
-        if (!ask_strangers())
+    for (int i = 0; i < STRANGER_ROUNDS; i++) {
+        enum sh_strangers_told told = sh_strangers_look();
+        /* What they hold must not be freed. Who is patient frees nothing for that. */
+        if (told == SH_STRANGERS_NO_MEMORY && !patient)
+            return false;
+        if (told == SH_STRANGERS_UNTOLD || !ask_strangers())
             return true;
         if (!await_answers(patient))
             return false;
