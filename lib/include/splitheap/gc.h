@@ -110,7 +110,9 @@ GC_PUBLIC void gc_collect(void);
  * Begins a collection: waits for the GC mutex, stops every other thread and registers
  * their roots. Until gc_collect_end in the same thread nothing else of this header but
  * gc_collect_root, gc_lock, gc_unlock and gc_is_locked may be called, and nothing that
- * waits for another thread.
+ * waits for another thread. Where threads cannot be stopped, or an allocation wanted the
+ * collection and another thread has just done one, it does nothing, nor do the calls
+ * up to gc_collect_end.
  */
 GC_PUBLIC void gc_collect_start(void);
 
@@ -431,11 +433,11 @@ struct gc_collection_totals {
     uint64_t by_request;  /**< of GC_CAUSE_EXPLICIT */
     uint64_t by_pacing;   /**< of GC_CAUSE_PACING */
     uint64_t for_memory;  /**< of GC_CAUSE_MEMORY */
-    uint64_t minor;       /**< of these so many were minor ones */
     uint64_t stop_ns, mark_ns, pause_ns;             /**< sums of the collections' */
     uint64_t stop_ns_max, mark_ns_max, pause_ns_max; /**< the longest */
     uint64_t root_bytes, marked_objects, marked_bytes, allocated_bytes; /**< sums */
     uint64_t marked_bytes_max, heap_bytes_max;                          /**< the most */
+    uint64_t minor; /**< of all these, how many were minor ones */
 };
 
 /** Fills `totals`; all zero before the first collection. A child of a fork goes on from
