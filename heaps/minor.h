@@ -15,12 +15,12 @@
  *      minor    keep old ones  roots, old cells on pages      mark   bury   guard
  *                              that were written to
  *
- *   guard     at the end the system protects the pages of spans that are nearly full of old
- *             cells that are scanned, and finds out who writes to them (lib/os_watch.h)
- *   open      pages of other spans, in which new objects are to be made, are not protected:
- *             their old cells are all scanned again
- *   settled   spans in which nothing died and nothing is free are left out of what is done
- *             span by span
+ *   guard     at the end the system protects the pages that are full of old cells that are
+ *             scanned, and finds out which are written to (lib/os_watch.h)
+ *   open      other pages, on which new objects are to be made, are not protected: their old
+ *             cells are all scanned again
+ *   settled   spans in which nothing died and next to nothing is free are guarded whole, and
+ *             left out of what is done span by span
  *
  * Cells that were not live have a mark of their own (SH_MARK_NOT_LIVE), which goes when
  * they are found live: they are new. An old cell that the program frees and is given again
