@@ -9,22 +9,15 @@
 #include "heaps/run.h"
 #include "heaps/word.h"
 #include "lib/check.h"
+#include "lib/options.h"
 #include "lib/os_watch.h"
 
 bool sh_minor;
 
-static bool guarded;             /* the last collection ended so, in this process */
+static bool guarded;             /* the last collection ended so, in this process, */
+static bool after_full;          /* and was a full one */
 static struct sh_word_code code; /* as that one read words */
 static int round_of_watch;
-
-/* ---- Begin ---- */
-
-void sh_minor_begin(bool wanted)
-{
-    sh_minor = wanted && guarded && sh_os_watch_prepare() &&
-               sh_word_code.tags == code.tags && !sh_word_code.decoder;
-    guarded = false;
-}
 
 /* ---- What was written ---- */
 
@@ -95,16 +88,53 @@ static uint64_t all_parts(const struct sh_span *span)
     return parts_between(span, span->base, end_of(span));
 }
 
-size_t sh_minor_find_written(void)
+/* False: it is not known, and all counts as written. */
+static bool find_written(void)
 {
     for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
         span->open = all_parts(span) & ~span->guarded;
-    if (!find_written_anywhere())
-        for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
-            span->open = all_parts(span);
+    if (find_written_anywhere())
+        return true;
+    for (struct sh_span *span = sh_span_first(); span; span = span->all_next)
+        span->open = all_parts(span);
+    return false;
+}
+
+size_t sh_minor_find_written(void)
+{
+    find_written();
     if (SH_CHECKS >= 3)
         sh_minor_check_written();
     return bytes_written();
+}
+
+/* ---- Begin ---- */
+
+/* Of what is guarded more than half; or it is not known. */
+static bool is_written_everywhere(void)
+{
+    size_t all = 0, open = 0;
+    if (!find_written())
+        return true;
+    for (struct sh_span *span = sh_span_first(); span; span = span->all_next) {
+        all += sh_popcount64(span->guarded) * sh_minor_part(span);
+        open += sh_popcount64(span->guarded & span->open) * sh_minor_part(span);
+    }
+    return open > all / 2;
+}
+
+static bool is_in_vain(void)
+{
+    return sh_options.generations != SH_GENERATIONS_ALWAYS && is_written_everywhere();
+}
+
+void sh_minor_begin(bool wanted)
+{
+    sh_minor = wanted && guarded && sh_os_watch_prepare() &&
+               sh_word_code.tags == code.tags && !sh_word_code.decoder &&
+               !(after_full && is_in_vain());
+    after_full = !sh_minor;
+    guarded = false;
 }
 
 /* ---- Guarding ---- */

@@ -44,7 +44,8 @@
 extern bool sh_minor;
 
 /* A collection begins, whose words are read as sh_word_code says: it is minor if that is
- * wanted and can be. */
+ * wanted and can be; but not after a full one if old objects were written to nearly
+ * everywhere since, for then it would scan them all, and free less than a full one. */
 void sh_minor_begin(bool wanted);
 
 /* Nothing is written to by the program from here on: finds out what was of old cells; returns

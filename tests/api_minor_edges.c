@@ -240,6 +240,21 @@ static void what_malloc_has_is_not_watched(void **unused)
     free(p);
 }
 
+/* A minor one would look at all of it, and free less. */
+static void where_all_is_written_to_it_is_a_full_one(void **unused)
+{
+    NEED(expect_minor());
+    for (size_t i = 0; i < KEPT; i++)
+        ++*(char *)kept[i];
+    collect_minor();
+    assert_false(last.minor);
+    NEED(expect_minor());
+    for (size_t i = 0; i < KEPT / 8; i++)
+        ++*(char *)kept[i];
+    collect_minor();
+    assert_true(last.minor);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -248,6 +263,7 @@ int main(void)
         cmocka_unit_test(what_the_system_wrote_is_found),
         cmocka_unit_test(what_was_written_while_it_collects_is_found),
         cmocka_unit_test(what_malloc_has_is_not_watched),
+        cmocka_unit_test(where_all_is_written_to_it_is_a_full_one),
     };
     return cmocka_run_group_tests(tests, begin, NULL);
 }
