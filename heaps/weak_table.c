@@ -114,6 +114,7 @@ uintptr_t *sh_weak_make_first(struct sh_cell cell)
         return NULL;
     }
     first = &word->first[place];
+    /* There is room now. NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker) */
     memmove(first + 1, first, (chains - place) * sizeof *first);
     *first = 0;
     word->chained |= sh_cell_bit(cell.index);
