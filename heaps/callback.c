@@ -118,10 +118,10 @@ static bool take_hook(struct sh_cell cell)
     return sh_table_test(cell, &cell.span->weak_bits) && sh_weak_unhook(cell);
 }
 
-static bool queue_cell(struct sh_cell cell, bool hooked, bool final)
+/* Who tells of it queues it for its finaliser, which so comes when it was told of. */
+static bool queue_cell(struct sh_cell cell, bool hooked)
 {
-    uintptr_t object = sh_span_cell(cell.span, cell.index);
-    return (!hooked || enqueue(&told, object)) && (!final || enqueue(&finals, object));
+    return enqueue(hooked ? &told : &finals, sh_span_cell(cell.span, cell.index));
 }
 
 /* Without memory the object waits for the next collection. */
@@ -132,8 +132,7 @@ static void gather_cell(struct sh_cell cell)
         return;
     marked_from = true;
     gathered += cell.span->cell_size;
-    if (sh_table_set(cell, &cell.span->waiting_bits) &&
-        !queue_cell(cell, hooked, final))
+    if (sh_table_set(cell, &cell.span->waiting_bits) && !queue_cell(cell, hooked))
         sh_callback_withdraw(cell);
 }
 
@@ -431,6 +430,7 @@ void sh_callback_let_go(void *outer)
 struct job {
     void *object;
     bool weak, final;
+    bool final_follows; /* it is queued for it once it was told of */
     struct sh_finaliser finaliser;
     void *outer; /* for sh_callback_let_go */
 };
@@ -438,12 +438,27 @@ struct job {
 static void take_weak(uintptr_t object, struct job *job)
 {
     struct sh_cell cell;
-    if (!waits(object, &cell) || !take_hook(cell))
+    if (!waits(object, &cell))
         return;
-    if (!sh_table_test(cell, &cell.span->final_bits))
+    job->final_follows = sh_table_test(cell, &cell.span->final_bits);
+    job->weak = take_hook(cell);
+    if (!job->final_follows)
         sh_table_clear(cell, &cell.span->waiting_bits);
-    job->object = (void *)object;
-    job->weak = true;
+    if (job->weak || job->final_follows)
+        job->object = (void *)object;
+}
+
+/* Unless it was freed meanwhile, or finalised: then it waits no longer. Without memory the
+ * next collection finds it. */
+static void queue_final(uintptr_t object)
+{
+    struct sh_cell cell;
+    sh_critical_enter();
+    sh_lock_acquire(&sh_callback_lock);
+    if (waits(object, &cell) && sh_table_test(cell, &cell.span->final_bits))
+        enqueue(&finals, object);
+    sh_lock_release(&sh_callback_lock);
+    sh_critical_leave();
 }
 
 static void take_final(uintptr_t object, struct job *job)
@@ -495,6 +510,8 @@ static void run_job(const struct job *job, const struct sh_callback_run *run)
     if (job->object)
         call_back(job);
     came_back(run);
+    if (job->final_follows)
+        queue_final((uintptr_t)job->object);
     sh_callback_let_go(job->outer);
 }
 

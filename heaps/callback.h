@@ -9,6 +9,8 @@
  *
  *      dead, weak    --> told      gc_weakref_about_to_be_freed, in the collecting thread
  *      dead, final   --> finals    its finaliser, where heaps/finalise.h has it run
+ *      both          --> told, and when that has returned --> finals: while one thread is
+ *                                  about to tell of it, no other finalises it
  *
  * An object waits as long as its waiting bit says so: then it is a root. Who frees it,
  * resizes it or sets another finaliser clears the bit, and what stays in the queue means

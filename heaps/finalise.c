@@ -87,14 +87,24 @@ static bool tell(const struct sh_callback_run *run)
     return any;
 }
 
-/* Callbacks may collect: what that finds is told of before the next finaliser runs. */
+static bool tell_more(const struct sh_callback_run *run)
+{
+    bool any = sh_callback_tell(run);
+    if (any)
+        gc_weakref_sweep();
+    return any;
+}
+
+/* Callbacks may collect: what that finds is told of before the next finaliser runs. What
+ * is yet to be told of has its finaliser after that. */
 static size_t finalise(const struct sh_callback_run *run, size_t most)
 {
     size_t ran = 0;
-    while (ran < most && sh_callback_finalise(run)) {
-        ran++;
-        if (sh_callback_tell(run))
-            gc_weakref_sweep();
+    while (ran < most) {
+        bool one = sh_callback_finalise(run);
+        ran += one;
+        if (!tell_more(run) && !one)
+            break;
     }
     return ran;
 }

@@ -21,6 +21,7 @@ static _Atomic size_t about_to_be_freed, sweeps, dispatched;
 static size_t freed_at_sweep;
 static bool collected_inside, refers_inside;
 static struct gc_weakref *made_inside;
+static _Atomic uint32_t hook_step; /* not 0: the hook says 2 and waits for 3 */
 
 GC_PUBLIC void gc_weakref_about_to_be_freed(void *p)
 {
@@ -29,6 +30,10 @@ GC_PUBLIC void gc_weakref_about_to_be_freed(void *p)
     MUST(++object->freed == 1 && object->finalised == 0);
     MUST(!gc_is_locked());
     about_to_be_freed++;
+    if (hook_step == 1) {
+        set_flag(&hook_step, 2);
+        await_flag(&hook_step, 3);
+    }
     if (refers_inside) {
         gc_weakref_mark(p);
         made_inside = gc_weakref_new(p, NULL, NULL);
@@ -221,6 +226,37 @@ static void both_are_told_the_weak_reference_first(void **unused)
     assert_int_equal(dispatched, about_to_be_freed);
 }
 
+static void *make_and_collect(void *unused)
+{
+    static struct order order = {
+        .size = 64, .flags = GC_ALLOC_FLAG_HAS_FINALISER, .marks = 1};
+    make(&order);
+    gc_collect();
+    return NULL;
+}
+
+/* Where one thread is about to tell of an object, another does not finalise it: it may come
+ * back by that, and would be told of while it is held. */
+static void a_finaliser_waits_for_the_hook(void **unused)
+{
+    gc_set_finaliser_mode(GC_FINALISE_ON_DEMAND);
+    hook_step = 1;
+    pthread_t thread = start(make_and_collect, NULL);
+    await_flag(&hook_step, 2);
+    size_t told = about_to_be_freed;
+    assert_int_equal(told, 1);
+    /* It tells of the others, and finalises them. */
+    gc_run_finalisers(SIZE_MAX);
+    assert_in_range(dispatched, BATCH - SLACK - 1, BATCH - 1);
+    assert_int_equal(dispatched + 1, about_to_be_freed);
+    set_flag(&hook_step, 3);
+    join(thread);
+    hook_step = 0;
+    assert_int_equal(gc_run_finalisers(SIZE_MAX), 1);
+    assert_int_equal(dispatched, about_to_be_freed);
+    gc_set_finaliser_mode(GC_FINALISE_AT_ONCE);
+}
+
 static void the_dispatcher_is_replaceable(void **unused)
 {
     static struct order order = {.size = 64, .flags = GC_ALLOC_FLAG_HAS_FINALISER};
@@ -294,6 +330,7 @@ int main(void)
         TEST(freeing_elsewhere_tells),
         TEST(moving_tells_of_where_it_was),
         TEST(both_are_told_the_weak_reference_first),
+        TEST(a_finaliser_waits_for_the_hook),
         TEST(the_dispatcher_is_replaceable),
         TEST(what_is_no_live_object_is_ignored),
         TEST(sweep_all_tells),
