@@ -4,7 +4,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -231,13 +230,13 @@ static void cells_swept_by_a_collection_are_used_again(void **unused)
 /* A program may watch it itself, and looking through it takes time. */
 static void what_malloc_has_is_not_watched(void **unused)
 {
-    char *p = malloc((size_t)64 << 20);
+    char *p = sh_malloc((size_t)64 << 20);
     NEED(expect_minor());
     assert_true(sh_page_map_lookup((uintptr_t)guarded_one())->area->watched);
     assert_false(sh_page_map_lookup((uintptr_t)p)->area->watched);
     collect_minor();
     assert_true(last.minor);
-    free(p);
+    sh_free(p);
 }
 
 /* A minor one would look at all of it, and free less. */

@@ -342,6 +342,7 @@ static bool lives(size_t i)
 static void *hold_in_data(void *unused)
 {
     put_object(&in_data, 3);
+    clear_stack(); /* the next thread may have the same */
     return NULL;
 }
 
