@@ -88,7 +88,7 @@ static struct sh_span *object_around(uintptr_t start, uintptr_t end)
     struct sh_span *span = sh_page_map_lookup(start);
     if (!span || (span->state != SH_SPAN_LARGE && span->state != SH_SPAN_HUGE) ||
         span->kind != SH_KIND_EXPLICIT || sh_cell_state(span, 0) != SH_CELL_LIVE ||
-        end > span->base + span->pages * SH_PAGE_SIZE)
+        end > sh_span_end(span))
         return NULL;
     return span;
 }

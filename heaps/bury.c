@@ -76,25 +76,13 @@ static bool is_any_waiting(const struct sh_span *span)
     return false;
 }
 
-/* Nothing died there: as it was. */
-static void bury_settled(struct sh_burial *burial, struct sh_span *span)
-{
-    span->epoch = sh_load_relaxed(&sh_epoch) + 1;
-    burial->pages += span->pages;
-    burial->objects += span->live;
-    burial->bytes += span->live * span->cell_size;
-}
-
 SH_NO_SANITIZE
 void sh_bury_span(struct sh_burial *burial, struct sh_span *span)
 {
     if (!sh_span_collected(span) || span->list == SH_LIST_DEAD)
         return;
-    if (sh_minor && span->settled) {
-        bury_settled(burial, span);
-        return;
-    }
-    uint32_t dead = count_unmarked(span), marked = span->live - dead;
+    bool as_it_was = sh_minor && span->settled;
+    uint32_t dead = as_it_was ? 0 : count_unmarked(span), marked = span->live - dead;
     burial->pages += span->pages;
     burial->objects += marked;
     burial->bytes += marked * span->cell_size;
@@ -102,6 +90,8 @@ void sh_bury_span(struct sh_burial *burial, struct sh_span *span)
         sh_or_seq_cst(&span->owner, SH_OWNER_SLOW);
     else
         span->epoch = sh_load_relaxed(&sh_epoch) + 1;
+    if (as_it_was)
+        return;
     span->settled = !dead && is_full(span) && !is_any_waiting(span);
     sh_minor_choose(span, marked);
     if (marked == 0 && may_go(span)) {

@@ -157,10 +157,10 @@ static void bury(void *burials, unsigned member, struct sh_span *span)
     sh_bury_span((struct sh_burial *)burials + member, span);
 }
 
-static void prepare_minor(bool plain)
+static void prepare_minor(void)
 {
     uint64_t since = sh_os_now_ns();
-    if (sh_minor_guard(plain))
+    if (sh_minor_guard(sh_mark_is_plain()))
         sh_minor_paid(sh_os_now_ns() - since);
     else
         sh_pace_no_minor();
@@ -180,12 +180,11 @@ static void end_epoch(void)
     sh_add_relaxed(&sh_epoch, 1u);
     sh_event.marked_objects = all->objects;
     sh_event.marked_bytes = all->bytes;
-    bool plain = sh_mark_is_plain();
     sh_event.markers = sh_mark_end();
     sh_event.pause_ns = sh_os_now_ns() - sh_event.began; /* so far */
     sh_pace_collected(&sh_event, sh_callback_gathered(), room_left(all));
     if (sh_pace_wants_minor())
-        prepare_minor(plain);
+        prepare_minor();
     sh_minor = false;
 }
 

@@ -56,7 +56,7 @@ static struct sh_area *area_from(uintptr_t address)
 
 static void read_line(struct view *view, struct sh_span *span)
 {
-    uintptr_t span_end = span->base + span->pages * SH_PAGE_SIZE;
+    uintptr_t span_end = sh_span_end(span);
     view->free_lines = 0;
     if (span->state == SH_SPAN_FREE) {
         view->free_lines = (span_end - view->start) / LINE_BYTES;

@@ -52,7 +52,7 @@ static void walk_area(struct walk *walk, struct sh_area *area)
     for (uintptr_t at = area->start; at < area->end;) {
         struct sh_span *span = sh_page_map_lookup(at);
         walk_span(walk, span);
-        at = span->base + span->pages * SH_PAGE_SIZE;
+        at = sh_span_end(span);
     }
 }
 

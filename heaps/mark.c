@@ -420,12 +420,10 @@ static void scan_cells(struct sh_marker *marker, struct sh_span *span, uint32_t 
     uint64_t cells, uintptr_t from, uintptr_t to)
 {
     while (cells) {
-        unsigned first = sh_ctz64(cells);
-        unsigned count = sh_ones64(cells >> first);
+        unsigned first, count = sh_take_run64(&cells, &first);
         uintptr_t start = sh_span_cell(span, w * 64 + first);
         uintptr_t end = start + count * span->cell_size;
         scan(marker, sh_max(start, from), sh_min(end, to));
-        cells &= ~(sh_low_bits64(count) << first);
     }
 }
 
@@ -435,10 +433,7 @@ static void scan_old_small(
     uint32_t first = sh_span_cell_of(span, from), last = sh_span_cell_of(span, to - 1);
     for (uint32_t w = first / 64; w <= last / 64 && w < span->touched; w++) {
         uint64_t cells = sh_span_marked(span, w) & sh_span_word(span, w, SH_CELL_LIVE);
-        if (w == first / 64)
-            cells &= ~sh_low_bits64(first % 64);
-        if (w == last / 64)
-            cells &= sh_low_bits64(last % 64 + 1);
+        cells &= sh_word_between(w, first, last);
         scan_cells(marker, span, w, cells, from, to);
     }
 }
@@ -455,17 +450,14 @@ static void scan_old_large(
 void sh_mark_scan_old(struct sh_marker *marker, struct sh_span *span)
 {
     size_t part = sh_minor_part(span);
-    uintptr_t end = span->base + span->pages * SH_PAGE_SIZE;
     for (uint64_t parts = span->open; parts;) {
-        unsigned first = sh_ctz64(parts);
-        unsigned count = sh_ones64(parts >> first);
+        unsigned first, count = sh_take_run64(&parts, &first);
         uintptr_t from = span->base + first * part;
-        uintptr_t to = sh_min(from + count * part, end);
+        uintptr_t to = sh_min(from + count * part, sh_span_end(span));
         if (from < to && span->state == SH_SPAN_SMALL)
             scan_old_small(marker, span, from, to);
         else if (from < to)
             scan_old_large(marker, span, from, to);
-        parts &= ~(sh_low_bits64(count) << first);
     }
 }
 

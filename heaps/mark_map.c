@@ -29,8 +29,7 @@ enum sh_slot_how sh_slot_how(const struct sh_span *span)
 
 static void set(const struct sh_span *span, const struct sh_mark_slot *slot)
 {
-    uintptr_t end =
-        sh_round_down(span->base + span->pages * SH_PAGE_SIZE, SH_SLOT_BYTES);
+    uintptr_t end = sh_round_down(sh_span_end(span), SH_SLOT_BYTES);
     uintptr_t at = sh_round_up(span->base, SH_SLOT_BYTES);
     for (; at < end; at += SH_SLOT_BYTES) {
         struct sh_mark_slot *slots = sh_mark_map_root[at >> SH_LEAF_SHIFT];

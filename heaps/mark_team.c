@@ -403,8 +403,7 @@ void sh_mark_map(void)
 
 bool sh_mark_is_plain(void)
 {
-    return markers[0].how == SH_MARK_PLAIN ||
-           (markers[0].how == SH_MARK_TAGGED && !typed);
+    return markers[0].how != SH_MARK_DECODED && !typed;
 }
 
 unsigned sh_mark_end(void)

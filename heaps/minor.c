@@ -29,23 +29,23 @@ static uint64_t parts_between(
     return sh_low_bits64((unsigned)(last - first + 1)) << first;
 }
 
-static uintptr_t end_of(const struct sh_span *span)
+static struct sh_span *next_span(uintptr_t *at, uintptr_t end)
 {
-    return span->base + span->pages * SH_PAGE_SIZE;
+    while (*at < end) {
+        struct sh_span *span = sh_page_map_lookup(*at);
+        *at = span ? sh_span_end(span) : *at + SH_PAGE_SIZE;
+        if (span)
+            return span;
+    }
+    return NULL;
 }
 
 static void note_written(uintptr_t start, uintptr_t end)
 {
-    while (start < end) {
-        struct sh_span *span = sh_page_map_lookup(start);
-        if (!span) {
-            start += SH_PAGE_SIZE;
-            continue;
-        }
-        uintptr_t until = sh_min(end, end_of(span));
-        span->open |= parts_between(span, start, until);
-        start = until;
-    }
+    struct sh_span *span;
+    for (uintptr_t at = start; (span = next_span(&at, end));)
+        span->open |= parts_between(
+            span, sh_max(start, span->base), sh_min(end, sh_span_end(span)));
 }
 
 static bool find_written_in(int round, const struct sh_area *area)
@@ -85,7 +85,7 @@ static size_t bytes_written(void)
 
 static uint64_t all_parts(const struct sh_span *span)
 {
-    return parts_between(span, span->base, end_of(span));
+    return parts_between(span, span->base, sh_span_end(span));
 }
 
 /* False: it is not known, and all counts as written. */
@@ -161,13 +161,9 @@ static bool is_old(struct sh_span *span, uintptr_t from, uintptr_t to)
     if (last >= span->cell_count)
         return false;
     for (uint32_t w = first / 64; w <= last / 64; w++) {
-        uint64_t wanted = ~(uint64_t)0;
-        if (w == first / 64)
-            wanted &= ~sh_low_bits64(first % 64);
-        if (w == last / 64)
-            wanted &= sh_low_bits64(last % 64 + 1);
         uint64_t old = sh_bytes_equal(&span->marks[w * 64], SH_MARK_REACHED);
-        if (wanted & ~(old & sh_span_word(span, w, SH_CELL_LIVE)))
+        old &= sh_span_word(span, w, SH_CELL_LIVE);
+        if (sh_word_between(w, first, last) & ~old)
             return false;
     }
     return true;
@@ -179,7 +175,7 @@ static uint64_t old_parts(struct sh_span *span)
     uint64_t parts = 0;
     for (unsigned i = 0; i < (span->pages * SH_PAGE_SIZE + part - 1) / part; i++) {
         uintptr_t from = span->base + i * part;
-        uintptr_t to = sh_min(from + part, end_of(span));
+        uintptr_t to = sh_min(from + part, sh_span_end(span));
         parts |= (uint64_t)is_old(span, from, to) << i;
     }
     return long_runs(parts);
@@ -220,23 +216,10 @@ static void guard_span(struct stretch *stretch, const struct sh_span *span)
     size_t part = sh_minor_part(span);
     uint64_t parts = span->guarded;
     while (parts) {
-        unsigned first = sh_ctz64(parts);
-        unsigned count = sh_ones64(parts >> first);
+        unsigned first, count = sh_take_run64(&parts, &first);
         uintptr_t from = span->base + first * part;
-        extend(stretch, from, sh_min(from + count * part, end_of(span)));
-        parts &= ~(sh_low_bits64(count) << first);
+        extend(stretch, from, sh_min(from + count * part, sh_span_end(span)));
     }
-}
-
-static struct sh_span *next_span(uintptr_t *at, uintptr_t end)
-{
-    while (*at < end) {
-        struct sh_span *span = sh_page_map_lookup(*at);
-        *at = span ? end_of(span) : *at + SH_PAGE_SIZE;
-        if (span)
-            return span;
-    }
-    return NULL;
 }
 
 static void guard_in(const struct sh_area *area)
@@ -274,13 +257,16 @@ static void leave_open(const struct sh_area *area)
 
 bool sh_minor_guard(bool plain)
 {
-    if (!plain || sh_memcheck_on() || sh_word_code.decoder || !sh_os_watch_prepare())
+    if (!plain || sh_memcheck_on() || !sh_os_watch_prepare())
         return false;
     round_of_watch = sh_os_watch_open();
     if (round_of_watch < 0)
         return false;
     for (struct sh_area *area = sh_area_first(); area; area = area->next) {
-        area->guarded = has_guarded(area) && is_watched(area);
+        area->guarded = has_guarded(area);
+        if (!area->guarded)
+            continue;
+        area->guarded = is_watched(area);
         if (area->guarded)
             guard_in(area);
         else

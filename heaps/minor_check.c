@@ -16,7 +16,7 @@ static uintptr_t start_of(const struct sh_span *span, unsigned i)
 
 static uintptr_t end_of(const struct sh_span *span, unsigned i)
 {
-    return sh_min(start_of(span, i + 1), span->base + span->pages * SH_PAGE_SIZE);
+    return sh_min(start_of(span, i + 1), sh_span_end(span));
 }
 
 SH_NO_SANITIZE

@@ -117,7 +117,7 @@ static bool run_carve(struct sh_span *run, uintptr_t start, size_t pages)
 
 struct sh_span *sh_run_cut(struct sh_span *run, size_t pages)
 {
-    uintptr_t end = run->base + run->pages * SH_PAGE_SIZE;
+    uintptr_t end = sh_span_end(run);
     uintptr_t start = sh_round_down(end - pages * SH_PAGE_SIZE, SH_SLOT_BYTES);
     if (start <= run->base)
         return NULL;
@@ -138,11 +138,6 @@ struct sh_span *sh_run_cut(struct sh_span *run, size_t pages)
  * beside it: memory that is there already is worth more than an unbroken clean run.
  */
 #define JOIN_LOOKS 16
-
-static uintptr_t end_of(const struct sh_span *span)
-{
-    return span->base + span->pages * SH_PAGE_SIZE;
-}
 
 /* The free run of the area that is there, or NULL. */
 static struct sh_span *free_at(const struct sh_area *area, uintptr_t address)
@@ -166,7 +161,7 @@ static struct sh_span *clean_before(const struct sh_span *run)
 
 static struct sh_span *clean_behind(const struct sh_span *run)
 {
-    return clean_at(run, end_of(run));
+    return clean_at(run, sh_span_end(run));
 }
 
 /* Pages of the clean neighbour's that the run is to have. False: no memory. */
@@ -320,7 +315,7 @@ void sh_run_insert_merged(struct sh_span *run)
         sh_run_remove(before);
         run = merge(before, run);
     }
-    struct sh_span *behind = sh_page_map_lookup(run->base + run->pages * SH_PAGE_SIZE);
+    struct sh_span *behind = sh_page_map_lookup(sh_span_end(run));
     if (mergeable(run, behind)) {
         sh_run_remove(behind);
         run = merge(run, behind);
@@ -341,8 +336,7 @@ static void turn_into_run(struct sh_span *span)
 
 static bool borders(const struct sh_span *low, const struct sh_span *high)
 {
-    return low->base + low->pages * SH_PAGE_SIZE == high->base &&
-           low->area == high->area;
+    return sh_span_end(low) == high->base && low->area == high->area;
 }
 
 /* Neighbours are joined before they go into a bucket. */
@@ -389,14 +383,14 @@ void sh_run_give(struct sh_span *span)
 
 static bool has_free_behind(const struct sh_span *span, size_t pages)
 {
-    uintptr_t end = end_of(span);
+    uintptr_t end = sh_span_end(span);
     size_t found = 0;
     for (unsigned looks = 0; found < pages && looks < GROW_LOOKS; looks++) {
         const struct sh_span *run = free_at(span->area, end);
         if (!run)
             return false;
         found += run->pages;
-        end = end_of(run);
+        end = sh_span_end(run);
     }
     return found >= pages;
 }
@@ -409,7 +403,7 @@ static bool grow_locked(struct sh_span *span, size_t pages)
     if (!has_free_behind(span, more) || !sh_limit_take(more))
         return false;
     while (span->pages < pages) {
-        uintptr_t end = end_of(span);
+        uintptr_t end = sh_span_end(span);
         struct sh_span *behind = free_at(span->area, end);
         size_t next = sh_min(behind->pages, pages - span->pages);
         if (!run_carve(behind, end, next)) {

@@ -240,6 +240,22 @@ SH_INLINE uintptr_t sh_span_cell(const struct sh_span *span, uint32_t cell)
     return span->base + (uintptr_t)cell * span->cell_size;
 }
 
+SH_INLINE uintptr_t sh_span_end(const struct sh_span *span)
+{
+    return span->base + span->pages * SH_PAGE_SIZE;
+}
+
+/* Of word w, the bits of the cells from `first` to `last`, that included; it has some. */
+SH_INLINE uint64_t sh_word_between(uint32_t w, uint32_t first, uint32_t last)
+{
+    uint64_t bits = ~(uint64_t)0;
+    if (w == first / 64)
+        bits &= ~sh_low_bits64(first % 64);
+    if (w == last / 64)
+        bits &= sh_low_bits64(last % 64 + 1);
+    return bits;
+}
+
 SH_INLINE uint64_t sh_cell_bit(uint32_t cell)
 {
     return (uint64_t)1 << (cell % 64);

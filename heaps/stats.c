@@ -109,7 +109,7 @@ static void count_area(struct sh_stats *stats, struct sh_area *area)
             count_run(&stats->sums, span);
         else
             count_span(stats, span);
-        at = span->base + span->pages * SH_PAGE_SIZE;
+        at = sh_span_end(span);
     }
 }
 

@@ -91,10 +91,14 @@ SH_INLINE uint64_t sh_low_bits64(unsigned n)
     return n >= 64 ? ~(uint64_t)0 : ((uint64_t)1 << n) - 1;
 }
 
-/* How many bits are set from the lowest on, before one that is not. */
-SH_INLINE unsigned sh_ones64(uint64_t bits)
+/* Takes the lowest bits that are set side by side off: from *first on so many. */
+SH_INLINE unsigned sh_take_run64(uint64_t *bits, unsigned *first)
 {
-    return ~bits ? sh_ctz64(~bits) : 64;
+    *first = sh_ctz64(*bits);
+    uint64_t rest = ~(*bits >> *first);
+    unsigned count = rest ? sh_ctz64(rest) : 64;
+    *bits &= ~(sh_low_bits64(count) << *first);
+    return count;
 }
 
 SH_INLINE bool sh_is_pow2(size_t n)

@@ -60,7 +60,7 @@ enum sh_junk { SH_JUNK_NONE, SH_JUNK_ALL, SH_JUNK_ALLOC, SH_JUNK_FREE };
     X(generations, choice, SH_GENERATIONS_TRUE, SH_WORDS("false|true|always"),         \
         "collections that look at new objects only, where they pay and the system "    \
         "can tell which pages were written to (Linux 6.7); always: also where they "   \
-        "do not pay, or a filter of system calls might object")                                                       \
+        "do not pay, or a filter of system calls might object")                        \
     X(help, flag, false, SH_BOOL,                                                      \
         "prints this list to standard error")                                          \
     X(junk, choice, SH_JUNK_NONE, SH_WORDS("false|true|alloc|free"),                   \

@@ -24,7 +24,8 @@ void sh_world_stop_with_roots(void);
  * one order in which nobody who waits for the GC mutex with the loader's lock held can
  * be waited for. Returns in a critical section, or false as _try does, or because a
  * thread could not be stopped (see sh_world_try_stop), or (rest) because that was not
- * long ago, or because `wanted`, unless it is NULL, said so when the mutex was had. What undoes it is sh_world_resume, sh_critical_leave, sh_gc_mutex_collect_end.
+ * long ago, or because `wanted`, unless it is NULL, said so when the mutex was had. What
+ * undoes it is sh_world_resume, sh_critical_leave, sh_gc_mutex_collect_end.
  */
 bool sh_world_stop_to_collect(bool wait, bool rest, bool (*wanted)(void));
 
