@@ -2,8 +2,8 @@
 /*
  * Metadata memory.
  *
- *   chunk   | piece | piece | nodes | piece | ...        fresh ->|  untouched  |
- *           start                                      chunk_at        chunk_end
+ *   chunk   | piece | piece | nodes | piece | ...           |    untouched    |
+ *           chunk                                           + chunk_used      + chunk_bytes
  *
  * Fresh pieces are cut from the current chunk; big ones are mappings of their own. A
  * freed piece is remembered by a node outside of it, for its contents are still read,
@@ -42,9 +42,13 @@ struct node {
 
 static struct sh_lock lock = SH_LOCK_INIT(SH_RANK_META);
 
-/* All under the lock. */
-static char *chunk_at, *chunk_end;
-static size_t chunk_bytes; /* of the current chunk; the next is twice as large */
+/*
+ * All under the lock. These words are roots where the program's are, so none is the address
+ * of a chunk's end: that may be where an area begins, and its first object would stay.
+ */
+static char *chunk;
+static size_t chunk_used,
+    chunk_bytes; /* of the current one; the next is twice as large */
 static struct node *spare;
 /* lists[stable][n]: n * GRAIN bytes */
 static struct node *lists[2][LISTED / GRAIN + 1];
@@ -70,18 +74,18 @@ static bool start_chunk(void)
     char *start = map(bytes);
     if (!start)
         return false;
+    chunk = start;
+    chunk_used = 0;
     chunk_bytes = bytes;
-    chunk_at = start;
-    chunk_end = start + bytes;
     return true;
 }
 
 static void *cut(size_t bytes)
 {
-    if ((size_t)(chunk_end - chunk_at) < bytes && !start_chunk())
+    if (chunk_bytes - chunk_used < bytes && !start_chunk())
         return NULL;
-    char *piece = chunk_at;
-    chunk_at += bytes;
+    char *piece = chunk + chunk_used;
+    chunk_used += bytes;
     return piece;
 }
 

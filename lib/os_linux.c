@@ -55,7 +55,8 @@ static size_t page_size(void)
 #define LOW_TRIES 64
 
 static _Atomic bool kernel_prefers_high;
-static _Atomic uintptr_t low_hint = LOW_TOP;
+/* The last hint's distance from LOW_TOP: the address would be a root of what lies there. */
+static _Atomic uintptr_t low_used;
 
 static bool is_low(const void *start, size_t bytes)
 {
@@ -86,10 +87,11 @@ static void unmap(void *start, size_t bytes)
 /* Two threads may get the same hint: one of them tries again. */
 static uintptr_t next_low_hint(size_t bytes)
 {
-    uintptr_t hint = sh_load_relaxed(&low_hint);
-    hint = hint > LOW_BOTTOM + bytes ? hint - bytes : LOW_TOP - bytes;
-    sh_store_relaxed(&low_hint, hint);
-    return hint;
+    uintptr_t low = sh_load_relaxed(&low_used) + bytes;
+    if (low > LOW_TOP - LOW_BOTTOM)
+        low = bytes;
+    sh_store_relaxed(&low_used, low);
+    return LOW_TOP - low;
 }
 
 static void *map_low(size_t bytes)

@@ -216,6 +216,30 @@ static void threads_share_it(void **unused)
     }
 }
 
+/* ---- Roots ---- */
+
+extern char __data_start, _end; /* of the program and, linked into it, of the library */
+
+SH_NO_SANITIZE static bool is_anywhere_in_data(uintptr_t hidden)
+{
+    uintptr_t at = sh_round_up((uintptr_t)&__data_start, sizeof at);
+    const uintptr_t *end = (const uintptr_t *)&_end;
+    for (const uintptr_t *word = (const uintptr_t *)at; word < end; word++)
+        if (~*word == hidden)
+            return true;
+    return false;
+}
+
+/* What begins there may be an object, which would be kept for as long as the chunk lasts. */
+static void the_end_of_a_chunk_is_no_root(void **unused)
+{
+    for (int i = 0; i < 100; i++) {
+        char *piece = sh_meta_alloc(64 * KIB);
+        assert_non_null(piece);
+        assert_false(is_anywhere_in_data(~((uintptr_t)piece + 64 * KIB)));
+    }
+}
+
 /* ---- Fork ---- */
 
 static _Atomic int rounds;
@@ -288,6 +312,7 @@ int main(void)
         cmocka_unit_test(no_memory),
         cmocka_unit_test(threads_share_it),
         cmocka_unit_test(prepare_shuts_out_and_parent_lets_in),
+        cmocka_unit_test(the_end_of_a_chunk_is_no_root),
         cmocka_unit_test(child_goes_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
