@@ -410,5 +410,5 @@ int main(void)
         cmocka_unit_test(malloced_memory_stays_malloced),
         cmocka_unit_test(large_objects_grow_and_shrink_many_times),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_clean_stack(tests, NULL, NULL);
 }

@@ -577,5 +577,5 @@ int main(void)
         cmocka_unit_test(an_area_may_lie_in_a_malloced_object),
         cmocka_unit_test(both_ways_to_begin_on_mmap_work),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_clean_stack(tests, NULL, NULL);
 }

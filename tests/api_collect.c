@@ -674,5 +674,5 @@ int main(void)
         cmocka_unit_test(a_threshold_collects_sooner),
         cmocka_unit_test(what_is_collected_is_used_again),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_clean_stack(tests, NULL, NULL);
 }

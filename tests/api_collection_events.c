@@ -423,5 +423,5 @@ int main(int argc, char **argv)
         cmocka_unit_test(gc_log_writes_to_standard_error),
         cmocka_unit_test(a_path_that_cannot_be_opened_is_said_once),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_clean_stack(tests, NULL, NULL);
 }

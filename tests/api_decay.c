@@ -444,5 +444,5 @@ int main(int argc, char **argv)
         tests[i] = (struct CMUnitTest){.name = scenes[i].name,
             .test_func = play,
             .initial_state = (void *)(uintptr_t)&scenes[i]};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_clean_stack(tests, NULL, NULL);
 }

@@ -345,5 +345,5 @@ int main(void)
         TEST(values_are_of_any_kind),
         TEST(threads_and_collections),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_clean_stack(tests, NULL, NULL);
 }

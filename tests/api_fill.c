@@ -233,7 +233,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest outer[] = {cmocka_unit_test(each_option_fills_as_it_says)};
     const struct CMUnitTest inner[] = {cmocka_unit_test(look)};
     if (argc == 1)
-        return cmocka_run_group_tests(outer, NULL, NULL);
+        return run_on_clean_stack(outer, NULL, NULL);
     chosen = strtoul(argv[1], NULL, 10);
     return cmocka_run_group_tests_name(looks[chosen].conf, inner, NULL, NULL);
 }

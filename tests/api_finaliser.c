@@ -444,5 +444,5 @@ int main(void)
         cmocka_unit_test(gc_sweep_all_finalises_what_finalisers_make),
         cmocka_unit_test(gc_sweep_all_takes_what_others_hold),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_clean_stack(tests, NULL, NULL);
 }

@@ -715,5 +715,5 @@ int main(int argc, char **argv)
         MODE_TEST(the_process_ends_with_its_last_thread),
         MODE_TEST(a_child_of_the_thread_ends_with_its_last_one),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_clean_stack(tests, NULL, NULL);
 }

@@ -426,5 +426,5 @@ int main(void)
         TEST(at_exit_no_other_callback_is_called),
         TEST(also_where_a_callback_calls_exit),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_clean_stack(tests, NULL, NULL);
 }

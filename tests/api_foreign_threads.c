@@ -568,5 +568,5 @@ int main(void)
     };
     if (SH_TSAN)
         return 77; /* it has threads of its own, which are not to be stopped */
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_clean_stack(tests, NULL, NULL);
 }

@@ -325,5 +325,5 @@ int main(void)
     };
     if (SH_TSAN)
         return 77; /* its locks are not freed in a child */
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_clean_stack(tests, NULL, NULL);
 }

@@ -364,5 +364,5 @@ int main(void)
         cmocka_unit_test(the_format_is_line_by_line),
         cmocka_unit_test(heads_are_live_cells),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_clean_stack(tests, NULL, NULL);
 }

@@ -369,5 +369,5 @@ int main(void)
         cmocka_unit_test(many_lock_deep_across_a_wanted_collection),
         cmocka_unit_test(a_thread_may_end_inside),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_clean_stack(tests, NULL, NULL);
 }

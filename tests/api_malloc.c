@@ -401,5 +401,5 @@ int main(void)
         cmocka_unit_test(malloced_memory_is_never_collected),
         cmocka_unit_test(malloc_works_inside_gc_lock),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_clean_stack(tests, NULL, NULL);
 }

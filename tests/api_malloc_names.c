@@ -329,5 +329,5 @@ int main(void)
         cmocka_unit_test(errors_are_the_standards),
         cmocka_unit_test(what_a_thread_returns_outlives_it),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_clean_stack(tests, NULL, NULL);
 }

@@ -168,5 +168,5 @@ int main(void)
     pthread_attr_init(&attr);
     MUST(pthread_attr_setstacksize(&attr, STACK) == 0);
     MUST(gc_thread_register() == 0);
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_clean_stack(tests, NULL, NULL);
 }

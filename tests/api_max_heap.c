@@ -465,5 +465,5 @@ int main(int argc, char **argv)
         LIMIT_TEST(pages_of_the_users_count_too),
         LIMIT_TEST(the_option_sets_it),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_clean_stack(tests, NULL, NULL);
 }

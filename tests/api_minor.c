@@ -1008,5 +1008,5 @@ int main(int argc, char **argv)
         cmocka_unit_test(an_option_turns_them_off),
         cmocka_unit_test(they_come_by_themselves),
     };
-    return cmocka_run_group_tests(tests, prepare_always, NULL);
+    return run_on_clean_stack(tests, prepare_always, NULL);
 }

@@ -264,5 +264,5 @@ int main(void)
         cmocka_unit_test(what_malloc_has_is_not_watched),
         cmocka_unit_test(where_all_is_written_to_it_is_a_full_one),
     };
-    return cmocka_run_group_tests(tests, begin, NULL);
+    return run_on_clean_stack(tests, begin, NULL);
 }

@@ -184,5 +184,5 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_overlaps_and_nothing_is_lost),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_clean_stack(tests, NULL, NULL);
 }

@@ -74,5 +74,5 @@ int main(void)
         cmocka_unit_test(a_team_holds_what_it_makes),
         cmocka_unit_test(teams_come_again),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_clean_stack(tests, NULL, NULL);
 }

@@ -106,5 +106,5 @@ int main(void)
         cmocka_unit_test(growing_asks_the_program),
         cmocka_unit_test(none_to_be_had_collects_and_then_fails),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_clean_stack(tests, NULL, NULL);
 }

@@ -713,5 +713,5 @@ int main(void)
         TEST(a_child_has_all_references),
         TEST(getting_is_safe_against_collections),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_clean_stack(tests, NULL, NULL);
 }

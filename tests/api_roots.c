@@ -529,5 +529,5 @@ int main(void)
         cmocka_unit_test(announced_stacks_hold_whatever_is_left_out),
         cmocka_unit_test(what_callbacks_were_given_stays),
     };
-    return cmocka_run_group_tests(tests, map_outside, NULL);
+    return run_on_clean_stack(tests, map_outside, NULL);
 }

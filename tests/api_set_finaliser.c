@@ -490,5 +490,5 @@ int main(void)
         FRESH_TEST(many_may_free_themselves),
         FRESH_TEST(threads_set_and_collect),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_clean_stack(tests, NULL, NULL);
 }

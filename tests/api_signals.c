@@ -406,5 +406,5 @@ int main(void)
         cmocka_unit_test(the_programs_signals_come_meanwhile),
         cmocka_unit_test(a_handler_that_allocates_inside_is_told),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_clean_stack(tests, NULL, NULL);
 }

@@ -529,5 +529,5 @@ int main(void)
         cmocka_unit_test(a_range_is_forward),
     };
     MUST(gc_thread_register() == 0);
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_clean_stack(tests, NULL, NULL);
 }

@@ -116,5 +116,5 @@ int main(int argc, char **argv)
     if (argc > 1)
         return run_workers();
     const struct CMUnitTest tests[] = {cmocka_unit_test(threads_survive_it)};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_clean_stack(tests, NULL, NULL);
 }

@@ -247,5 +247,5 @@ int main(void)
         cmocka_unit_test(a_decoder_says_what_words_hide),
         cmocka_unit_test(several_markers_read_the_same),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_clean_stack(tests, NULL, NULL);
 }

@@ -416,5 +416,5 @@ int main(void)
         cmocka_unit_test(a_threaded_program_forks),
         cmocka_unit_test(forking_with_frees_under_way),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_clean_stack(tests, NULL, NULL);
 }

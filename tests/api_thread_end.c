@@ -278,5 +278,5 @@ int main(void)
     };
     if (SH_TSAN)
         return 77; /* it does not end while threads run */
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_clean_stack(tests, NULL, NULL);
 }

@@ -160,5 +160,5 @@ int main(void)
     MUST(pipe(fds) == 0 && gc_thread_register() == 0);
     for (int i = 0; i < KEYS; i++)
         MUST(pthread_key_create(&keys[i], NULL) == 0);
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_clean_stack(tests, NULL, NULL);
 }

@@ -539,5 +539,5 @@ int main(void)
         cmocka_unit_test(several_markers_mark_what_one_marks),
         cmocka_unit_test(threads_may_make_and_free_them_meanwhile),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_clean_stack(tests, NULL, NULL);
 }

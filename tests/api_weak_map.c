@@ -484,5 +484,5 @@ int main(void)
         TEST(it_keeps_no_key),
         TEST(threads_share_one),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_clean_stack(tests, NULL, NULL);
 }

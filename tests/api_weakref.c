@@ -337,5 +337,5 @@ int main(void)
         TEST(a_hook_may_collect),
         TEST(malloced_memory_is_told_of_when_freed),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_clean_stack(tests, NULL, NULL);
 }

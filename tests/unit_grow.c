@@ -225,5 +225,5 @@ int main(void)
         GROW_TEST(what_the_system_refuses_is_false),
         GROW_TEST(threads_that_saw_the_same_do_not_all_grow),
     };
-    return cmocka_run_group_tests(tests, begin, NULL);
+    return run_on_clean_stack(tests, begin, NULL);
 }

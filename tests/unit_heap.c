@@ -216,5 +216,5 @@ int main(void)
         cmocka_unit_test(only_live_objects_get_a_final_bit),
         cmocka_unit_test(a_thread_past_its_end_is_served),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_clean_stack(tests, NULL, NULL);
 }

@@ -426,5 +426,5 @@ int main(int argc, char **argv)
         cmocka_unit_test(before_the_c_library_the_kernel_is_asked),
         cmocka_unit_test(the_heap_reads_them_once),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_clean_stack(tests, NULL, NULL);
 }

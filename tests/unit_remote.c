@@ -573,5 +573,5 @@ int main(void)
         cmocka_unit_test(what_lies_in_a_former_owners_inbox_is_passed_on),
         cmocka_unit_test(under_churn_the_invariants_hold),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_clean_stack(tests, NULL, NULL);
 }

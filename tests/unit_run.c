@@ -473,5 +473,5 @@ int main(void)
         cmocka_unit_test(growing_takes_several_runs),
         cmocka_unit_test(an_empty_area_goes_back),
     };
-    return cmocka_run_group_tests(tests, begin, end);
+    return run_on_clean_stack(tests, begin, end);
 }

@@ -446,5 +446,5 @@ int main(void)
         cmocka_unit_test(mallopt_answers_as_the_c_librarys),
         cmocka_unit_test(mallopt_perturbs),
     };
-    return cmocka_run_group_tests(tests, begin, NULL);
+    return run_on_clean_stack(tests, begin, NULL);
 }
