@@ -105,6 +105,7 @@ static void exclude_tables(void)
     static _Atomic bool done;
     if (sh_exchange_seq_cst(&done, true))
         return;
+    sh_roots_init();
     sh_roots_exclude(sh_page_map_root, sh_page_map_root + SH_ROOT_ENTRIES);
     sh_roots_exclude(&sh_shared_cache, &sh_shared_cache + 1);
     sh_collect_init();

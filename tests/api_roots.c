@@ -514,6 +514,55 @@ static void what_callbacks_were_given_stays(void **unused)
     assert_int_equal(lost, 0);
 }
 
+/* ---- Where a range ends ---- */
+
+#define LARGE ((size_t)1 << 20)
+#define LARGE_COUNT 16
+
+static void *make_large(void *objects)
+{
+    uintptr_t *hidden = objects;
+    for (int i = 0; i < LARGE_COUNT; i++)
+        hidden[i] = hide(gc_alloc(LARGE, GC_ALLOC_FLAG_LEAF));
+    return NULL;
+}
+
+/* One that begins where another ends, or 0; hidden. */
+static uintptr_t second_of_two(const uintptr_t *hidden)
+{
+    for (int i = 0; i < LARGE_COUNT; i++)
+        for (int j = 0; j < LARGE_COUNT; j++)
+            if (hidden[j] == hidden[i] - LARGE)
+                return hidden[j];
+    return 0;
+}
+
+/* The words before it; out of line, so that no register keeps where they end. */
+static SH_NOINLINE int call_for_end(int (*call)(void *, void *), uintptr_t hidden)
+{
+    return call(reveal(hidden + 64), reveal(hidden));
+}
+
+static SH_NOINLINE bool is_there(uintptr_t hidden)
+{
+    return gc_nbytes(reveal(hidden)) != 0;
+}
+
+/* The list of ranges is in the data segment, too. */
+static void the_end_of_a_range_is_no_root(void **unused)
+{
+    uintptr_t hidden[LARGE_COUNT], second;
+    apart(make_large, hidden);
+    second = second_of_two(hidden);
+    assert_int_not_equal(second, 0);
+    assert_true(is_there(second));
+    assert_int_equal(call_for_end(gc_add_roots, second), 0);
+    clear_stack();
+    gc_collect();
+    assert_false(is_there(second));
+    assert_int_equal(call_for_end(gc_remove_roots, second), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -528,6 +577,7 @@ int main(void)
         cmocka_unit_test(what_is_left_is_what_the_program_says),
         cmocka_unit_test(announced_stacks_hold_whatever_is_left_out),
         cmocka_unit_test(what_callbacks_were_given_stays),
+        cmocka_unit_test(the_end_of_a_range_is_no_root),
     };
     return run_on_clean_stack(tests, map_outside, NULL);
 }

@@ -139,6 +139,12 @@ void sh_roots_exclude(const void *start, const void *end)
     sh_roots_leave();
 }
 
+void sh_roots_init(void)
+{
+    sh_roots_exclude(first_added, first_added + FIRST_ADDED);
+    sh_roots_exclude(first_segments, first_segments + FIRST_SEGMENTS);
+}
+
 /* ---- What the loader says ---- */
 
 static void note(uintptr_t low, uintptr_t high)

@@ -47,6 +47,9 @@ int sh_roots_remove(void *start, void *end); /* 0, ENOENT */
  * the scan of segments. For a fixed few, of each once, early. */
 void sh_roots_exclude(const void *start, const void *end);
 
+/* Excludes the lists of ranges themselves: where one ends an object may begin. Once, early. */
+void sh_roots_init(void);
+
 /* Returns what was set before. */
 bool sh_roots_scan_segments(bool on);
 
