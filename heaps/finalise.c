@@ -30,13 +30,14 @@ static _Atomic int event = NO_EVENT; /* the descriptor, once it was asked for */
 /* ---- Who is to know ---- */
 
 /* Not for what it causes itself: below the frame that called it, unless that was left by
- * longjmp, or an exception, and the program has come back to where it calls from. */
+ * longjmp, or an exception, and the program has come back to where it calls from. The
+ * frame's complement: a stack may lie in a collected cell. */
 static SH_TLS uintptr_t notifying;
 
 static SH_NOINLINE void call_notifier(void)
 {
     uintptr_t frame = (uintptr_t)__builtin_frame_address(0);
-    if (notifying && frame < notifying)
+    if (notifying && frame < ~notifying)
         return;
     sh_critical_enter();
     sh_lock_acquire(&sh_callback_lock);
@@ -46,7 +47,7 @@ static SH_NOINLINE void call_notifier(void)
     sh_critical_leave();
     if (!function)
         return;
-    notifying = frame;
+    notifying = ~frame;
     function(context);
     notifying = 0;
 }

@@ -154,8 +154,11 @@ static int create_helper(struct sh_os_helper *helper, size_t stack)
     if (error)
         return error;
     error = set_attributes(&attr, stack);
+    pthread_t handle;
     if (!error)
-        error = create(&helper->handle, &attr, run_helper, helper);
+        error = create(&handle, &attr, run_helper, helper);
+    if (!error)
+        helper->hidden = ~(uintptr_t)handle;
     pthread_attr_destroy(&attr);
     return error;
 }
@@ -174,7 +177,7 @@ void sh_os_helper_join(struct sh_os_helper *helper)
 {
     int cancel;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
-    pthread_join(helper->handle, NULL);
+    pthread_join((pthread_t)~helper->hidden, NULL);
     pthread_setcancelstate(cancel, NULL);
 }
 
@@ -252,17 +255,25 @@ SH_NO_SANITIZE struct sh_range sh_os_alt_stack(const void *context, uintptr_t ad
     return if_inside(&stack, address);
 }
 
-/* Looked up once, by the collector: the mapping may grow, but does not move. */
+/*
+ * Looked up once, by the collector: the mapping may grow, but does not move. Kept as
+ * distances: where it ends an area may begin, and these words are roots.
+ */
 SH_NO_SANITIZE struct sh_range sh_os_initial_tls(pthread_t handle)
 {
-    static struct sh_range mapping;
-    if (!mapping.high)
-        mapping = sh_os_mapping((uintptr_t)handle);
-    struct sh_range tls = {
-        (uintptr_t)handle - sh_os_static_tls(), descriptor_end((uintptr_t)handle)};
-    if (mapping.high) {
-        tls.low = sh_max(tls.low, mapping.low);
-        tls.high = sh_min(tls.high, mapping.high);
+    static size_t below, above; /* of the mapping; 0: not known */
+    uintptr_t at = (uintptr_t)handle;
+    struct sh_range tls = {at - sh_os_static_tls(), descriptor_end(at)};
+    if (above == 0) {
+        struct sh_range mapping = sh_os_mapping(at);
+        if (mapping.high) {
+            below = at - mapping.low;
+            above = mapping.high - at;
+        }
+    }
+    if (above) {
+        tls.low = sh_max(tls.low, at - below);
+        tls.high = sh_min(tls.high, at + above);
     }
     tls.low = sh_round_down(tls.low, sizeof(void *));
     return tls;

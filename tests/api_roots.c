@@ -552,6 +552,7 @@ static SH_NOINLINE bool is_there(uintptr_t hidden)
 static void the_end_of_a_range_is_no_root(void **unused)
 {
     uintptr_t hidden[LARGE_COUNT], second;
+    gc_set_auto_collect(false);
     apart(make_large, hidden);
     second = second_of_two(hidden);
     assert_int_not_equal(second, 0);
@@ -561,6 +562,7 @@ static void the_end_of_a_range_is_no_root(void **unused)
     gc_collect();
     assert_false(is_there(second));
     assert_int_equal(call_for_end(gc_remove_roots, second), 0);
+    gc_set_auto_collect(true);
 }
 
 int main(void)

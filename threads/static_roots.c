@@ -143,6 +143,7 @@ void sh_roots_init(void)
 {
     sh_roots_exclude(first_added, first_added + FIRST_ADDED);
     sh_roots_exclude(first_segments, first_segments + FIRST_SEGMENTS);
+    sh_roots_exclude(excluded, excluded + EXCLUDED_MAX);
 }
 
 /* ---- What the loader says ---- */
