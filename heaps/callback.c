@@ -11,6 +11,7 @@
 #include "heaps/run.h"
 #include "heaps/tables.h"
 #include "heaps/weak_link.h"
+#include "lib/hide.h"
 #include "lib/meta.h"
 #include "threads/registry.h"
 
@@ -349,7 +350,7 @@ bool sh_callback_move_finaliser(struct sh_cell cell, const void *q)
  */
 #define RUNS 4
 #define REFUSALS_BITS 4
-static SH_TLS uintptr_t run_frames[RUNS]; /* complements: a stack may lie in a cell */
+static SH_TLS uintptr_t run_frames[RUNS]; /* hidden: a stack may lie in a cell */
 static SH_TLS uint16_t run_refused[RUNS];
 static SH_TLS unsigned run_count;
 
@@ -365,14 +366,14 @@ static bool refuses(unsigned run)
 static void came_back(const struct sh_callback_run *run)
 {
     run_count = run->number;
-    run_frames[run_count - 1] = ~run->frame;
+    run_frames[run_count - 1] = sh_hide((void *)run->frame);
     run_refused[run_count - 1] = 0;
 }
 
 SH_NOINLINE bool sh_callback_begin(struct sh_callback_run *run)
 {
     run->frame = (uintptr_t)__builtin_frame_address(0);
-    while (run_count && ~run_frames[run_count - 1] <= run->frame)
+    while (run_count && (uintptr_t)sh_reveal(run_frames[run_count - 1]) <= run->frame)
         run_count--;
     if (run_count && refuses(run_count))
         return false;

@@ -12,6 +12,7 @@
 #include "heaps/heap.h"
 #include "heaps/weak_link.h"
 #include "lib/compiler.h"
+#include "lib/hide.h"
 #include "lib/options.h"
 #include "lib/os.h"
 #include "threads/gc_mutex.h"
@@ -30,14 +31,14 @@ static _Atomic int event = NO_EVENT; /* the descriptor, once it was asked for */
 /* ---- Who is to know ---- */
 
 /* Not for what it causes itself: below the frame that called it, unless that was left by
- * longjmp, or an exception, and the program has come back to where it calls from. The
- * frame's complement: a stack may lie in a collected cell. */
+ * longjmp, or an exception, and the program has come back to where it calls from. Hidden:
+ * a stack may lie in a collected cell. */
 static SH_TLS uintptr_t notifying;
 
 static SH_NOINLINE void call_notifier(void)
 {
-    uintptr_t frame = (uintptr_t)__builtin_frame_address(0);
-    if (notifying && frame < ~notifying)
+    void *frame = __builtin_frame_address(0);
+    if ((uintptr_t)frame < (uintptr_t)sh_reveal(notifying))
         return;
     sh_critical_enter();
     sh_lock_acquire(&sh_callback_lock);
@@ -47,7 +48,7 @@ static SH_NOINLINE void call_notifier(void)
     sh_critical_leave();
     if (!function)
         return;
-    notifying = ~frame;
+    notifying = sh_hide(frame);
     function(context);
     notifying = 0;
 }
@@ -80,18 +81,11 @@ static enum gc_finaliser_mode mode_now(void)
         sh_load_relaxed(&mode_set) ? sh_load_relaxed(&mode) : sh_options.finalise);
 }
 
-/* True: weak references were told of. */
-static bool tell(const struct sh_callback_run *run)
+/* True: weak references were told of. A collection is swept after even if none were. */
+static bool tell(const struct sh_callback_run *run, bool collected)
 {
     bool any = sh_callback_tell(run);
-    gc_weakref_sweep();
-    return any;
-}
-
-static bool tell_more(const struct sh_callback_run *run)
-{
-    bool any = sh_callback_tell(run);
-    if (any)
+    if (any || collected)
         gc_weakref_sweep();
     return any;
 }
@@ -104,7 +98,7 @@ static size_t finalise(const struct sh_callback_run *run, size_t most)
     while (ran < most) {
         bool one = sh_callback_finalise(run);
         ran += one;
-        if (!tell_more(run) && !one)
+        if (!tell(run, false) && !one)
             break;
     }
     return ran;
@@ -127,7 +121,7 @@ void sh_finalise_collected(void)
 {
     struct sh_callback_run run;
     if (sh_callback_begin(&run)) {
-        tell(&run);
+        tell(&run, true);
         if (mode_now() == GC_FINALISE_AT_ONCE)
             finalise(&run, SIZE_MAX);
         sh_callback_end(&run);
@@ -140,7 +134,7 @@ bool sh_finalise_all(void)
     struct sh_callback_run run;
     if (!sh_callback_begin(&run))
         return false;
-    bool told = tell(&run);
+    bool told = tell(&run, true);
     bool any = finalise(&run, SIZE_MAX) > 0 || told;
     sh_callback_end(&run);
     lower_event();

@@ -9,8 +9,9 @@
 #include "heaps/weak_link.h"
 #include "heaps/word.h"
 #include "lib/check.h"
+#include "lib/hide.h"
 
-static uintptr_t looked_at; /* the cell's complement, which is no root */
+static uintptr_t looked_at; /* the cell; hidden */
 
 SH_NO_SANITIZE
 static void check_pointer(uintptr_t address)
@@ -21,7 +22,7 @@ static void check_pointer(uintptr_t address)
     uint32_t to = sh_span_cell_of(span, address);
     if (sh_cell_state(span, to) == SH_CELL_LIVE && !sh_cell_marked(span, to))
         sh_fatal("the object at %p is marked, and holds %p, which is not",
-            (void *)~looked_at, (void *)address);
+            sh_reveal(looked_at), (void *)address);
 }
 
 SH_NO_SANITIZE
@@ -52,7 +53,7 @@ static void check_cell(const struct sh_span *span, uint32_t i)
 {
     static struct sh_marker checker = {.how = SH_MARK_CHECKING};
     uintptr_t cell = sh_span_cell(span, i);
-    looked_at = ~cell;
+    looked_at = sh_hide((void *)cell);
     if ((uintptr_t)__builtin_frame_address(0) - cell < span->cell_size)
         return; /* the collector's own stack */
     if (span->kind == SH_KIND_TYPED)

@@ -47,6 +47,7 @@
 #include "heaps/heap.h"
 #include "heaps/span.h"
 #include "lib/compiler.h"
+#include "lib/hide.h"
 
 struct sh_weak_word {
     uint64_t chained; /* cells that links lead to */
@@ -55,17 +56,6 @@ struct sh_weak_word {
     uintptr_t *first; /* one for each that is chained; NULL: there is none */
     uint32_t room;    /* how many there may be */
 };
-
-SH_INLINE uintptr_t sh_hide(const void *p)
-{
-    return ~(uintptr_t)p;
-}
-
-/* Of 0: NULL. */
-SH_INLINE void *sh_reveal(uintptr_t hidden)
-{
-    return hidden ? (void *)~hidden : NULL;
-}
 
 /* The span's records, one for 64 cells; NULL: it has none. */
 SH_INLINE struct sh_weak_word *sh_weak_words(struct sh_span *span)

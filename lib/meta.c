@@ -47,8 +47,8 @@ static struct sh_lock lock = SH_LOCK_INIT(SH_RANK_META);
  * of a chunk's end: that may be where an area begins, and its first object would stay.
  */
 static char *chunk;
-static size_t chunk_used,
-    chunk_bytes; /* of the current one; the next is twice as large */
+static size_t chunk_used;
+static size_t chunk_bytes; /* of the current chunk; the next is twice as large */
 static struct node *spare;
 /* lists[stable][n]: n * GRAIN bytes */
 static struct node *lists[2][LISTED / GRAIN + 1];

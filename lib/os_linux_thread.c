@@ -40,6 +40,7 @@
 #include <unistd.h>
 
 #include "lib/bits.h"
+#include "lib/hide.h"
 #include "lib/os.h"
 #include "lib/os_linux_call.h"
 
@@ -158,7 +159,7 @@ static int create_helper(struct sh_os_helper *helper, size_t stack)
     if (!error)
         error = create(&handle, &attr, run_helper, helper);
     if (!error)
-        helper->hidden = ~(uintptr_t)handle;
+        helper->handle = sh_hide((void *)handle);
     pthread_attr_destroy(&attr);
     return error;
 }
@@ -177,7 +178,7 @@ void sh_os_helper_join(struct sh_os_helper *helper)
 {
     int cancel;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
-    pthread_join((pthread_t)~helper->hidden, NULL);
+    pthread_join((pthread_t)sh_reveal(helper->handle), NULL);
     pthread_setcancelstate(cancel, NULL);
 }
 

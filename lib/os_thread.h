@@ -44,8 +44,7 @@ sh_os_create_fn *sh_os_pthread_create(void);
  * itself sends. 0, or an errno. Join waits for its end; `helper` is there until then.
  */
 struct sh_os_helper {
-    uintptr_t
-        hidden; /* the handle's complement: once it is gone, the address is another's */
+    uintptr_t handle; /* hidden: when the thread is gone others map memory there */
     void (*run)(struct sh_os_helper *helper);
 };
 int sh_os_helper_start(
