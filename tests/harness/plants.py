@@ -41,6 +41,7 @@ MORE = {
     "lost-coroutine": ["--weights", "coroutine:400"],
     "lost-jump": ["--weights", "jump:400"],
     "lost-module": ["--weights", "module:100"],
+    "kept-finaliser": ["--weights", "finalise:400"],
     "lost-write": ["--minor"],
     "lost-thread": ["--weights", "all:0,own:100,stranger:20,collect:2"],
 }
